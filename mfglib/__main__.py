@@ -1,0 +1,69 @@
+"""Training runs for batches: `python -m mfglib train lq --seed 0 --directory results/lq/0`, then `summary`."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from mfglib import runs, solve
+from mfglib.exact import lq_equilibrium, lq_fictitious_play
+from mfglib.games import LinearQuadratic
+from mfglib.policy import AVERAGING
+from mfglib.presets import PRESETS
+
+# The paper's constants, without its bounds; and games in which agents attract each other more and more (c_m / c_x).
+COHESION = dict(A=0.95, B=0.7, A_bar=0.1, c_a=1.4, horizon=15, c_x=5.0)
+GAMES = {
+    "lq": LinearQuadratic(),
+    "lq-cohesion-0.2": LinearQuadratic(c_m=1.0, **COHESION),
+    "lq-cohesion-1": LinearQuadratic(c_m=5.0, **COHESION),
+    "lq-cohesion-2": LinearQuadratic(c_m=10.0, **COHESION),
+}
+ITERATIONS = {"smoke": 2, "lecture": 20, "paper": 20}
+
+
+def train(arguments: argparse.Namespace) -> None:
+    solve(
+        GAMES[arguments.game],
+        iterations=ITERATIONS[arguments.preset],
+        averaging=arguments.averaging,
+        seed=arguments.seed,
+        preset=arguments.preset,
+        directory=arguments.directory,
+        overwrite=arguments.overwrite,
+    )
+
+
+def summary(arguments: argparse.Namespace) -> None:
+    """One table of the histories of many runs, results/PRESET/GAME/AVERAGING/seed-S/history.csv, beside the exact."""
+    tables = []
+    for file in arguments.histories:
+        game, averaging, seed = file.parts[-4:-1]
+        history = pd.read_csv(file)
+        exact = lq_fictitious_play(GAMES[game], int(history["iteration"].max()), averaging).exploitability
+        history = history.assign(game=game, averaging=averaging, seed=int(seed.removeprefix("seed-")))
+        tables.append(history.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(GAMES[game]).value))
+    runs.write(arguments.output, pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mfglib", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("train", help="train one run; killed, the same command goes on where it was")
+    one.add_argument("game", choices=GAMES)
+    one.add_argument("--averaging", choices=AVERAGING, default="uniform")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--preset", choices=PRESETS, default="lecture")
+    one.add_argument("--directory", type=Path, required=True)
+    one.add_argument("--overwrite", action="store_true", help="start anew if settings or code have changed")
+    one.set_defaults(run=train)
+    many = commands.add_parser("summary", help="gather histories into one table")
+    many.add_argument("histories", type=Path, nargs="+")
+    many.add_argument("--output", type=Path, required=True)
+    many.set_defaults(run=summary)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

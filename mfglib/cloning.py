@@ -1,0 +1,104 @@
+"""Behavioural cloning of the average policy π̄ from the memory M_SL (paper, Algo. 2 and 3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfglib.checks import require_finite, require_positive
+from mfglib.policy import GaussianPolicy, gaussian_log_prob
+
+
+@dataclass(frozen=True)
+class CloningConfig:
+    """How M_SL is filled and π̄ fitted."""
+
+    agents: int = 1000
+    """agents that follow each best response; N_sa = agents × horizon triples"""
+    steps: int = 200
+    batch: int = 2048
+    learning_rate: float = 3e-3
+    beta: float = 0.5
+    """each sample's negative log-likelihood is weighted by std^(2 beta), without gradient (Seitzer et al., arXiv
+    2203.09168): same optimum, but large early errors no longer teach a large std first. 0 is the paper's plain loss"""
+    capacity: int | None = None
+    """most triples kept in M_SL; None keeps all"""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "agents", "steps", "batch", "learning_rate")
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"CloningConfig.beta: expected a number in [0, 1], got {self.beta!r}")
+        if self.capacity is not None:
+            require_positive(self, "capacity")
+
+
+class Memory:
+    """M_SL: triples (t, s, a) of all best responses. It never forgets, unless a capacity is set: then it holds a
+    uniform sample of everything ever added (each triple draws a random key; the smallest keys stay).
+
+    t (N,), x (N, d), a (N, k), iteration (N,) in order of arrival.
+    """
+
+    def __init__(self, state_dim: int, action_dim: int, capacity: int | None = None, device: str = "cpu") -> None:
+        self.capacity = capacity
+        self.t = torch.empty(0, dtype=torch.long, device=device)
+        self.x = torch.empty(0, state_dim, device=device)
+        self.a = torch.empty(0, action_dim, device=device)
+        self.iteration = torch.empty(0, dtype=torch.long, device=device)
+        self.key = torch.empty(0, dtype=torch.float64, device=device)
+
+    FIELDS = ("t", "x", "a", "iteration", "key")
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def add(self, x: Tensor, a: Tensor, iteration: int, generator: torch.Generator) -> None:
+        """Add trajectories x: (>= T, n, d), a: (T, n, k) of best response number `iteration`."""
+        T, n, _ = a.shape
+        key = torch.rand(T * n, generator=generator, dtype=torch.float64, device=a.device)
+        t = torch.arange(T, device=a.device).repeat_interleave(n)
+        new = (t, x[:T].flatten(0, 1), a.flatten(0, 1), torch.full_like(t, iteration), key)
+        for name, value in zip(self.FIELDS, new, strict=True):
+            setattr(self, name, torch.cat([getattr(self, name), value]))
+        if self.capacity is not None and len(self) > self.capacity:
+            kept = self.key.argsort()[: self.capacity].sort().values
+            for name in self.FIELDS:
+                setattr(self, name, getattr(self, name)[kept])
+
+    def draw(self, n: int, weights: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """n triples with replacement; iteration i (1-based) has the share weights[i − 1], whatever its size."""
+        counts = torch.bincount(self.iteration, minlength=len(weights) + 1)[1:]
+        share = torch.as_tensor(weights, dtype=torch.float64, device=self.t.device) * (counts > 0)
+        label = torch.multinomial(share, n, replacement=True, generator=generator)
+        start = counts.cumsum(0) - counts
+        u = torch.rand(n, generator=generator, dtype=torch.float64, device=self.t.device)
+        index = start[label] + (u * counts[label]).long()
+        return self.t[index], self.x[index], self.a[index]
+
+
+def clone(
+    policy: GaussianPolicy, memory: Memory, weights: np.ndarray, config: CloningConfig, generator: torch.Generator
+) -> float:
+    """Fit π̄ to M_SL by Gaussian negative log-likelihood, in place, from where it is; iteration i has the share
+    weights[i − 1]. Returns the mean negative log-likelihood of the last tenth of the steps.
+
+    Source: paper, Algo. 2 and 3. Raises DivergenceError if the loss is not finite.
+    """
+    optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, config.steps)
+    losses = torch.empty(config.steps, device=memory.x.device)
+    for step in range(config.steps):
+        t, x, a = memory.draw(config.batch, weights, generator)
+        mean, std = policy(t, x)
+        loss = -gaussian_log_prob(a, mean, std)
+        weight = std.detach().mean(-1) ** (2 * config.beta)
+        optimizer.zero_grad()
+        (loss * weight / weight.mean()).mean().backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses[step] = loss.detach().mean()
+    result = losses[-max(1, config.steps // 10) :].mean().item()
+    require_finite("cloning", result, policy)
+    return result

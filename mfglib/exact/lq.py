@@ -1,0 +1,178 @@
+"""Exact solutions of the unbounded linear-quadratic game, in float64.
+
+Notation, with primes at t + 1: the value of a state is V_t(x) = −(xᵀ P_t x + 2 p_tᵀ x + ρ_t), and
+D_t = c_a + Bᵀ P' B,  G_t = B D_t⁻¹ Bᵀ. At equilibrium the linear term follows the mean, p_t = S_t m_t + s_t.
+Notebook 01 derives every formula.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfglib.games import LinearQuadratic
+from mfglib.policy import AffinePolicy
+from mfglib.population import GaussianFlow
+
+
+@dataclass(frozen=True)
+class LQEquilibrium:
+    """The equilibrium a_t = K_t x + k_t and its Gaussian population.
+
+    K (T, k, d), k (T, k), mean (T+1, d), cov (T+1, d, d), all float64; value = J_{μ*}(π*).
+    The population's law is Gaussian if the game's laws are; mean, cov and value hold in any case.
+    """
+
+    K: Tensor
+    k: Tensor
+    mean: Tensor
+    cov: Tensor
+    value: float
+
+    @property
+    def policy(self) -> AffinePolicy:
+        return AffinePolicy(self.K, self.k)
+
+    @property
+    def population(self) -> GaussianFlow:
+        return GaussianFlow(self.mean, self.cov)
+
+
+@dataclass(frozen=True)
+class LQBestResponse:
+    """The best response a_t = K_t x + k_t to a mean path, its value, and D (T, k, k), which prices other actions:
+    J(π*) − J(π) = E_π Σ_t (a_t − K_t x_t − k_t)ᵀ D_t (a_t − K_t x_t − k_t)."""
+
+    K: np.ndarray
+    k: np.ndarray
+    D: np.ndarray
+    value: float
+
+    @property
+    def policy(self) -> AffinePolicy:
+        return AffinePolicy(torch.as_tensor(self.K), torch.as_tensor(self.k))
+
+
+def require_unbounded(game: LinearQuadratic) -> None:
+    """Raise TypeError if `game` is not LQ and ValueError if it is bounded."""
+    if not isinstance(game, LinearQuadratic):
+        raise TypeError(f"game: expected a LinearQuadratic, got {type(game).__name__}")
+    if game.bounded:
+        raise ValueError(
+            "game: expected an unbounded LinearQuadratic, got x_bound or a_bound. Clipping makes the best response "
+            "non-linear, so no closed form exists: pass x_bound=None, a_bound=None for the game that has one"
+        )
+
+
+def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
+    """The equilibrium of an unbounded LQ game, by one backward recursion that carries the mean-field coupling.
+
+    Raises TypeError for other games, ValueError for bounded ones, and ArithmeticError when no unique equilibrium
+    exists: then m_{t+1} = α_t m_t + β_t has no, or many, solutions, that is I + G_t S_{t+1} is singular.
+    """
+    require_unbounded(game)
+    A, A_bar, c_x, c_m, target = game.A, game.A_bar, game.c_x, game.c_m, game.x_target
+    P = _quadratic_terms(game)
+    S, s = -c_m, -c_x @ target
+    alpha, beta = [], []
+    for t in reversed(range(game.horizon)):
+        _, G = _gain_terms(game, P[t + 1])
+        pivot = np.eye(game.state_dim) + G @ S
+        if np.linalg.cond(pivot) > 1e12:  # of 1e16 in float64: nothing of the mean path would be certain
+            raise ArithmeticError(
+                f"no unique equilibrium: the mean at time {t + 1} is not determined by the mean at time {t} "
+                f"(I + G S is singular there). The pull between agents balances the cost of moving exactly; "
+                f"change c_m, A_bar or c_a"
+            )
+        alpha.append(np.linalg.solve(pivot, (np.eye(game.state_dim) - G @ P[t + 1]) @ (A + A_bar)))
+        beta.append(-np.linalg.solve(pivot, G @ s))
+        closed = A.T @ (np.eye(game.state_dim) - P[t + 1] @ G)
+        S, s = -c_m + closed @ (P[t + 1] @ A_bar + S @ alpha[-1]), -c_x @ target + closed @ (S @ beta[-1] + s)
+    mean = [game.initial_mean]
+    for a, b in zip(reversed(alpha), reversed(beta), strict=True):
+        mean.append(a @ mean[-1] + b)
+    mean = np.stack(mean)
+    response = lq_best_response(game, mean)
+    own_mean, cov = lq_moments(game, response.K, response.k, mean)
+    if not np.allclose(own_mean, mean, rtol=1e-7, atol=1e-9 * (1 + np.abs(mean).max())):
+        raise ArithmeticError("the mean path does not reproduce itself: the recursion is too ill-conditioned here")
+    tensors = (torch.from_numpy(v) for v in (response.K, response.k, mean, cov))
+    return LQEquilibrium(*tensors, value=response.value)
+
+
+def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
+    """The best response to the mean path `mean`: (T+1, d), by the Riccati recursion and one linear term."""
+    P = _quadratic_terms(game)
+    noise_cov = game.noise_std @ game.noise_std.T
+    T, d, k = game.horizon, game.state_dim, game.action_dim
+    K, k_t, D_t = np.empty((T, k, d)), np.empty((T, k)), np.empty((T, k, k))
+    p, rho = _linear_terms(game, mean[T])
+    for t in reversed(range(T)):
+        D, G = _gain_terms(game, P[t + 1])
+        drift = game.A_bar @ mean[t]
+        h = P[t + 1] @ drift + p
+        K[t], k_t[t], D_t[t] = -np.linalg.solve(D, game.B.T @ P[t + 1] @ game.A), -np.linalg.solve(D, game.B.T @ h), D
+        own_p, own_rho = _linear_terms(game, mean[t])
+        rho = own_rho + rho + np.trace(P[t + 1] @ noise_cov) + (h + p) @ drift - h @ G @ h
+        p = own_p + game.A.T @ (h - P[t + 1] @ G @ h)
+    m_0 = game.initial_mean
+    second_moment = game.initial_std @ game.initial_std.T + np.outer(m_0, m_0)
+    return LQBestResponse(K, k_t, D_t, value=-float(np.trace(P[0] @ second_moment) + 2 * p @ m_0 + rho))
+
+
+def lq_moments(
+    game: LinearQuadratic, K: np.ndarray, k: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (T+1, d) and covariance (T+1, d, d) of agents who play a ~ N(K_t x + k_t, diag std²) against the mean
+    path `mean`, or, if None, as the whole population."""
+    d = game.state_dim
+    own, cov = np.empty((game.horizon + 1, d)), np.empty((game.horizon + 1, d, d))
+    own[0], cov[0] = game.initial_mean, game.initial_std @ game.initial_std.T
+    action_noise = game.B * np.broadcast_to(std, (game.action_dim,))
+    added = game.noise_std @ game.noise_std.T + action_noise @ action_noise.T
+    for t in range(game.horizon):
+        closed = game.A + game.B @ K[t]
+        population_mean = own[t] if mean is None else mean[t]
+        own[t + 1] = closed @ own[t] + game.B @ k[t] + game.A_bar @ population_mean
+        cov[t + 1] = closed @ cov[t] @ closed.T + added
+    return own, cov
+
+
+def lq_gap(
+    response: LQBestResponse, K: np.ndarray, k: np.ndarray, own: np.ndarray, cov: np.ndarray, std: np.ndarray | float = 0.0
+) -> float:
+    """J(π*) − J(π) of a ~ N(K_t x + k_t, diag std²), whose own moments are own (T+1, d) and cov (T+1, d, d).
+
+    The performance-difference lemma with the exact advantage: a sum of squares, so never negative.
+    """
+    total = 0.0
+    for t, D in enumerate(response.D):
+        dK, dk = K[t] - response.K[t], k[t] - response.k[t]
+        shift = dK @ own[t] + dk
+        variance = dK @ cov[t] @ dK.T + np.diag(np.broadcast_to(np.square(std), dk.shape))
+        total += shift @ D @ shift + np.trace(D @ variance)
+    return float(total)
+
+
+def _linear_terms(game: LinearQuadratic, mean: np.ndarray) -> tuple[np.ndarray, float]:
+    """Linear and constant part of |x − x_target|² + |x − m|² with their weights: (d,) and a number."""
+    target = game.x_target
+    return -(game.c_x @ target + game.c_m @ mean), float(target @ game.c_x @ target + mean @ game.c_m @ mean)
+
+
+def _quadratic_terms(game: LinearQuadratic) -> np.ndarray:
+    """P_0..P_T of the Riccati recursion, (T+1, d, d); they do not depend on the population."""
+    P = np.empty((game.horizon + 1, game.state_dim, game.state_dim))
+    P[-1] = game.c_x + game.c_m
+    for t in reversed(range(game.horizon)):
+        _, G = _gain_terms(game, P[t + 1])
+        update = game.A.T @ (P[t + 1] - P[t + 1] @ G @ P[t + 1]) @ game.A
+        P[t] = game.c_x + game.c_m + (update + update.T) / 2  # rounding must not break the symmetry
+    return P
+
+
+def _gain_terms(game: LinearQuadratic, P_next: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """D = c_a + Bᵀ P' B and G = B D⁻¹ Bᵀ."""
+    D = game.c_a + game.B.T @ P_next @ game.B
+    return D, game.B @ np.linalg.solve(D, game.B.T)

@@ -1,0 +1,151 @@
+"""The linear-quadratic mean field game (paper, Section 5.2), in any dimension."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfglib.games.base import Population, array, cost, integer, matrix, spread, vector
+
+
+class LinearQuadratic:
+    """x_{t+1} = A x_t + B a_t + Ā m_t + ε_t, with m_t the mean of the population at time t, and reward
+    −|x − x_target|²_{c_x} − |a|²_{c_a} − |x − m_t|²_{c_m}, where |v|²_c = vᵀ c v; the last reward has a = 0.
+
+    Source: paper, Section 5.2. Its closed form is `mfglib.exact.lq_equilibrium`.
+
+    Args (d = state dimension, k = action dimension; a scalar stands for itself times the identity):
+        A, A_bar: scalar, (d,) diagonal or (d, d).
+        B: scalar or (d,) diagonal (then k = d), or (d, k).
+        c_x, c_m: scalar >= 0, (d,) diagonal, or (d, d) symmetric positive semi-definite.
+        c_a: scalar > 0, (k,) diagonal, or (k, k) symmetric positive definite.
+        x_target, initial_mean: scalar or (d,).
+        horizon: number T >= 1 of decisions; there are T + 1 states and rewards.
+        initial_std, noise_std: scalar or (d,) standard deviations >= 0, or (d, d) factors L with covariance L Lᵀ.
+        x_bound, a_bound: None (unbounded), or positive scalar or (d,), (k,). States and actions are clipped
+            coordinate-wise to [−bound, bound]: the action before it acts and is paid for, the state after the step.
+        initial_law, noise_law: "gaussian", or "uniform" on the box with the same standard deviations.
+
+    Raises ValueError naming the parameter, what was expected and what was given.
+    """
+
+    def __init__(
+        self,
+        A: Any = 1.0,
+        B: Any = 1.0,
+        A_bar: Any = 0.06,
+        c_x: Any = 5.0,
+        c_a: Any = 0.1,
+        c_m: Any = 1.0,
+        x_target: Any = 0.6,
+        horizon: int = 20,
+        initial_mean: Any = 0.0,
+        initial_std: Any = 0.58,
+        noise_std: Any = 0.058,
+        x_bound: Any = None,
+        a_bound: Any = None,
+        *,
+        initial_law: str = "gaussian",
+        noise_law: str = "gaussian",
+    ) -> None:
+        b = array("B", B)
+        state = {"A": A, "A_bar": A_bar, "c_x": c_x, "c_m": c_m, "x_target": x_target, "B": b}
+        state |= {"initial_mean": initial_mean, "initial_std": initial_std, "noise_std": noise_std}
+        # The first array decides d; every other parameter is then checked against it under its own name.
+        d = next((s[0] for s in (array(name, v).shape for name, v in state.items()) if s), 1)
+        k = b.shape[1] if b.ndim == 2 else d
+        self.state_dim, self.action_dim = integer("state dimension", d, at_least=1), integer("k", k, at_least=1)
+        self.horizon = integer("horizon", horizon, at_least=1)
+        self.A, self.A_bar, self.B = matrix("A", A, d, d), matrix("A_bar", A_bar, d, d), matrix("B", B, d, k)
+        self.c_x, self.c_m = cost("c_x", c_x, d), cost("c_m", c_m, d)
+        self.c_a = cost("c_a", c_a, k, positive=True)
+        self.x_target, self.initial_mean = vector("x_target", x_target, d), vector("initial_mean", initial_mean, d)
+        self.initial_std, self.noise_std = spread("initial_std", initial_std, d), spread("noise_std", noise_std, d)
+        self.x_bound, self.a_bound = _bound("x_bound", x_bound, d), _bound("a_bound", a_bound, k)
+        self.initial_law, self.noise_law = _law("initial_law", initial_law), _law("noise_law", noise_law)
+
+    @classmethod
+    def paper(cls) -> "LinearQuadratic":
+        """The paper's experiment: x in [−1, 1], a in [−0.1, 0.1], noise U[−0.1, 0.1], N_T = 20 (Section 5.2).
+
+        μ_0 is not stated in the paper; U[−1, 1] is read off its figures.
+        """
+        return cls(
+            initial_std=1 / math.sqrt(3),
+            noise_std=0.1 / math.sqrt(3),
+            x_bound=1.0,
+            a_bound=0.1,
+            initial_law="uniform",
+            noise_law="uniform",
+        )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether states or actions are bounded, in which case there is no closed form."""
+        return self.x_bound is not None or self.a_bound is not None
+
+    def initial(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent states from μ_0: (n, d)."""
+        x = _draw(self.initial_law, n, self.state_dim, generator)
+        return _clip(x @ _as(self.initial_std, x).T + _as(self.initial_mean, x), self.x_bound)
+
+    def step(self, t: int, x: Tensor, a: Tensor, population: Population | None, generator: torch.Generator) -> Tensor:
+        """Next states of x: (n, d) under actions a: (n, k). `population` may be None if A_bar = 0."""
+        a = _clip(a, self.a_bound)
+        noise = _draw(self.noise_law, len(x), self.state_dim, generator, x.dtype) @ _as(self.noise_std, x).T
+        x_next = x @ _as(self.A, x).T + a @ _as(self.B, x).T + noise
+        if self.A_bar.any():
+            x_next = x_next + population.mean(t).to(x) @ _as(self.A_bar, x).T
+        return _clip(x_next, self.x_bound)
+
+    def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
+        """Rewards (n,) of x: (n, d), a: (n, k). `population` may be None if c_m = 0."""
+        total = _quadratic(self.c_x, x - _as(self.x_target, x)) + _quadratic(self.c_a, _clip(a, self.a_bound))
+        if self.c_m.any():
+            total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
+        return -total
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={_short(value)}" for name, value in vars(self).items())
+        return f"LinearQuadratic({values})"
+
+
+def _law(name: str, value: str) -> str:
+    if value not in ("gaussian", "uniform"):
+        raise ValueError(f'{name}: expected "gaussian" or "uniform", got {value!r}')
+    return value
+
+
+def _bound(name: str, value: Any, size: int) -> np.ndarray | None:
+    if value is None:
+        return None
+    v = vector(name, value, size)
+    if (v <= 0).any():
+        raise ValueError(f"{name}: expected None or > 0, got {value!r}")
+    return v
+
+
+def _draw(law: str, n: int, d: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Centred samples (n, d) with unit variance in every coordinate."""
+    if law == "gaussian":
+        return torch.randn(n, d, generator=generator, device=generator.device, dtype=dtype)
+    unit = torch.rand(n, d, generator=generator, device=generator.device, dtype=dtype)
+    return (2 * unit - 1) * math.sqrt(3)
+
+
+def _as(value: np.ndarray, like: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def _clip(x: Tensor, bound: np.ndarray | None) -> Tensor:
+    return x if bound is None else torch.clamp(x, -_as(bound, x), _as(bound, x))
+
+
+def _quadratic(weight: np.ndarray, v: Tensor) -> Tensor:
+    return ((v @ _as(weight, v)) * v).sum(-1)  # (n, d) -> (n,)
+
+
+def _short(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else getattr(value, "tolist", lambda: value)()

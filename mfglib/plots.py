@@ -1,0 +1,243 @@
+"""Pictures from arrays and data frames: one style, small functions that draw on axes, and `save`.
+
+A drawing function takes the axes first and returns nothing; it adds labelled lines, and `legends` shows the labels.
+`save` writes a figure beside the numbers that it shows and what made them.
+"""
+
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mfglib import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+PALETTE = sns.color_palette("colorblind")  # told apart with every common colour blindness
+EXACT, LEARNED, THIRD, GREY = PALETTE[0], PALETTE[1], PALETTE[2], "0.45"
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    "lines.linewidth": 2.0,
+}
+REPRODUCIBLE = {"svg.hashsalt": "mfglib", "savefig.dpi": 150}  # unsalted names inside an SVG differ at every save
+
+
+def use_style() -> None:
+    """The project's style for every later figure; call it once at the top of a notebook."""
+    sns.set_theme(context="notebook", style="ticks", palette=PALETTE, rc=STYLE)
+
+
+def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.3, **options: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, an array (rows, columns), each width x height inches; options as for plt.subplots."""
+    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **options)
+
+
+def legends(*axes: Axes) -> None:
+    """A legend on each of the axes."""
+    for ax in axes:
+        ax.legend()
+
+
+def lines(
+    ax: Axes, x: ArrayLike, columns: Mapping[Any, ArrayLike], prefix: str = "", ordered: bool = False, **line: Any
+) -> None:
+    """One line per entry of `columns`, labelled by prefix and key; `ordered` keys run from dark to light."""
+    colours = _dark_to_light(len(columns)) if ordered else PALETTE
+    for (key, y), colour in zip(columns.items(), colours, strict=False):
+        ax.plot(np.asarray(x), np.asarray(y), color=colour, label=f"{prefix}{key}", **line)
+
+
+def band(ax: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, label: str | None = None, **line: Any) -> None:
+    """A line mean: (n,) with a shaded mean ± std. `line` is passed to the line."""
+    x, mean, std = (np.asarray(v, dtype=float) for v in (x, mean, std))
+    (drawn,) = ax.plot(x, mean, label=label, **line)
+    ax.fill_between(x, mean - std, mean + std, color=drawn.get_color(), alpha=0.18, linewidth=0)
+
+
+def over_seeds(ax: Axes, frame: pd.DataFrame, x: str, y: str, hue: str | None = None, *, log: bool = True) -> None:
+    """Mean of column y over the rows that share x (the seeds), with a band ± std; one line per value of `hue`.
+
+    On a log axis the band's lower edge stays above a tenth of the mean, since mean − std may be negative.
+    """
+    for name, part in [(None, frame)] if hue is None else frame.groupby(hue, sort=False):
+        stats = part.groupby(x)[y].agg(["mean", "std"]).fillna(0.0)  # one seed has no spread
+        low, high = stats["mean"] - stats["std"], stats["mean"] + stats["std"]
+        (drawn,) = ax.plot(stats.index, stats["mean"], label=name)
+        low = np.maximum(low, 0.1 * stats["mean"]) if log else low
+        ax.fill_between(stats.index, low, high, color=drawn.get_color(), alpha=0.18, linewidth=0)
+    ax.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+
+
+def population_paths(ax: Axes, x: ArrayLike, mean: ArrayLike, limit: ArrayLike | None = None) -> None:
+    """Trajectories x: (T+1, n) of n agents as thin lines, their mean path (T+1,), and the mean path in the limit."""
+    thin = ax.plot(np.asarray(x), color=GREY, alpha=0.35, linewidth=0.7)
+    thin[0].set_label("agents")
+    ax.plot(np.asarray(mean), color=LEARNED, label="their mean")
+    if limit is not None:
+        ax.plot(np.asarray(limit), color=EXACT, linestyle="--", label="mean, N → ∞")
+    ax.set(xlabel="time t", ylabel="state x")
+
+
+def histogram(
+    ax: Axes, samples: ArrayLike, x: ArrayLike, density: ArrayLike, names: Sequence[str] = ("agents", "exact"), bins=40
+) -> None:
+    """Samples (n,) as a histogram over the range of x, with a density (m,) at points x: (m,) on top."""
+    x = np.asarray(x)
+    edges = np.linspace(x.min(), x.max(), bins + 1)
+    ax.hist(np.asarray(samples), edges, density=True, color=GREY, alpha=0.4, label=names[0])
+    ax.plot(x, np.asarray(density), color=EXACT, label=names[1])
+
+
+def density_over_time(
+    ax: Axes,
+    x: ArrayLike,
+    density: ArrayLike,
+    times: Sequence[int],
+    reference: ArrayLike | None = None,
+    names: Sequence[str] = ("learned", "exact"),
+) -> None:
+    """A ridge of densities, one above the other: density (len(times), n) at points x: (n,), all on one scale.
+
+    `reference`: a second density of the same shape, drawn as dashed lines; `names` label the two.
+    """
+    x, first = np.asarray(x, dtype=float), np.asarray(density, dtype=float)
+    second = None if reference is None else np.asarray(reference, dtype=float)
+    unit = 1.6 / max(first.max(), 0.0 if second is None else second.max())
+    for i, colour in enumerate(_dark_to_light(len(times))):
+        style = {"zorder": 3 + 2 * (len(times) - i)}  # early times in front: they stand lower on the page
+        label = names[0] if i == len(times) // 2 and second is not None else None
+        ax.fill_between(x, i, i + unit * first[i], facecolor=colour, edgecolor="white", alpha=0.7, label=label, **style)
+        if second is not None:
+            label = names[1] if i == 0 else None
+            ax.plot(x, i + unit * second[i], color="black", linewidth=1.2, linestyle="--", label=label, **style)
+    ax.set(yticks=np.arange(len(times)), yticklabels=[f"t = {t}" for t in times], xlim=(x[0], x[-1]))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.grid(False)
+
+
+def heatmap(ax: Axes, times: ArrayLike, x: ArrayLike, values: ArrayLike, label: str, *, centred: bool = False) -> None:
+    """values (len(times), n) at points x: (n,), as colours over time and space, with a colour bar.
+
+    `centred`: a diverging scale with white at zero, for signed values such as actions.
+    """
+    values = np.asarray(values, dtype=float)
+    low, high = np.nanmin(values), np.nanmax(values)
+    if centred:
+        low, high = -max(-low, high), max(-low, high)
+    style = {"vmin": low, "vmax": high, "cmap": "RdBu_r" if centred else "viridis"}
+    mesh = ax.pcolormesh(times, x, values.T, shading="nearest", rasterized=True, **style)  # vector cells: huge files
+    ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    ax.grid(False)
+
+
+def ellipses(ax: Axes, mean: ArrayLike, cov: ArrayLike, times: Sequence[int], deviations: float = 2.0) -> None:
+    """The mean path (T+1, 2) in the plane, with ellipses of `deviations` standard deviations from cov (T+1, 2, 2)."""
+    mean, cov = np.asarray(mean), np.asarray(cov)
+    angle = np.linspace(0, 2 * np.pi, 100)
+    circle = deviations * np.stack([np.cos(angle), np.sin(angle)])  # (2, 100)
+    ax.plot(mean[:, 0], mean[:, 1], color=GREY, marker=".", markersize=5, linewidth=1)
+    for t, colour in zip(times, _dark_to_light(len(times)), strict=True):
+        values, vectors = np.linalg.eigh(cov[t])
+        ring = mean[t][:, None] + vectors @ (np.sqrt(values.clip(0))[:, None] * circle)
+        ax.plot(*ring, color=colour, label=f"t = {t}")
+
+
+def slope(ax: Axes, x: ArrayLike, through: tuple[float, float], order: float, label: str) -> None:
+    """A dashed guide of slope `order` on a log-log plot, through one point."""
+    x = np.asarray(x, dtype=float)
+    ax.plot(x, through[1] * (x / through[0]) ** order, color="black", linestyle="--", linewidth=1.2, label=label)
+
+
+def save(
+    fig: Figure,
+    name: str,
+    data: pd.DataFrame,
+    *,
+    figures_dir: str | Path | None,
+    seed: int,
+    preset: str,
+    game: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """Write NAME.svg and NAME.png, data/NAME.csv (what is drawn) and data/NAME.json (what made it) in `figures_dir`.
+
+    Nothing is written if `figures_dir` is None: a reader who runs a notebook overwrites nothing. A relative directory
+    counts from the project's root. An unchanged figure is an unchanged file: nothing written depends on the clock.
+    Raises ValueError for a name that is not a plain file name.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(f"name: expected lower-case letters, digits and underscores, got {name!r}")
+    if figures_dir is None:
+        return
+    made_by = provenance(game=game, parameters=parameters, seed=seed, preset=preset)
+    files = {
+        f"data/{name}.csv": data.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode(),
+        f"data/{name}.json": (json.dumps(made_by, indent=2, sort_keys=True, default=_as_list) + "\n").encode(),
+    }
+    for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
+        picture = io.BytesIO()
+        with mpl.rc_context(REPRODUCIBLE):
+            fig.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight")
+        files[f"{name}.{suffix}"] = picture.getvalue()
+    folder = ROOT / figures_dir  # an absolute directory stays as it is
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():  # written beside and renamed: nothing half-written looks finished
+        part = folder / f"{file}.part"
+        part.write_bytes(content)
+        os.replace(part, folder / file)
+
+
+def provenance(*, seed: int, preset: str, game: Any = None, parameters: Mapping[str, Any] | None = None) -> dict:
+    """What made a figure: parameters, seed, preset, versions, and the commit of the code (None outside a checkout)."""
+    versions = {"python": platform.python_version()} | {m.__name__: m.__version__ for m in (mpl, np, torch)}
+    versions["mfglib"] = __version__
+    described = None if game is None else {"class": type(game).__name__, **vars(game)}
+    what = {"game": described, "parameters": dict(parameters or {}), "seed": seed, "preset": preset}
+    return what | {"versions": versions, "git": _commit()}
+
+
+def _commit() -> dict[str, Any] | None:
+    """The commit of the checkout, and whether the code that draws (module and notebooks) differs from it."""
+    git = ["git", "-C", str(ROOT)]
+    code = ["status", "--porcelain", "--", "mfglib", "notebooks"]  # not figures/, which this module writes
+    try:
+        head, status = (
+            subprocess.run(git + command, capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], code)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, or not a checkout
+    return {"commit": head, "dirty": bool(status)}
+
+
+def _as_list(value: Any) -> Any:
+    """Arrays and their numbers for JSON; raises TypeError for anything else."""
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        return value.tolist()
+    raise TypeError(f"parameters: expected numbers, text, lists or arrays, got {type(value).__name__}")
+
+
+def _dark_to_light(n: int) -> np.ndarray:
+    return mpl.colormaps["viridis"](np.linspace(0.05, 0.85, n))

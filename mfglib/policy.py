@@ -1,0 +1,176 @@
+"""Time-conditioned policies π_t(a|x): sample(t, x), log_prob(t, x, a) and mean(t, x)."""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Policy(Protocol):
+    """t: an integer 0..T, x: (n, d), a: (n, k)."""
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor: ...  # (n, k)
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor: ...  # (n,)
+    def mean(self, t: int, x: Tensor) -> Tensor: ...  # (n, k)
+
+
+class TimeTable(nn.Module):
+    """Features of an integer time: t/T and a one-hot vector, so that a network may change sharply with t."""
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__()
+        self.width = horizon + 2
+        table = torch.cat([torch.linspace(0, 1, horizon + 1)[:, None], torch.eye(horizon + 1)], dim=1)
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, t: int | Tensor, n: int) -> Tensor:
+        """t: an integer for all, or (n,) integers; returns (n, width)."""
+        return self.table[t].expand(n, self.width)
+
+
+def mlp(inputs: int, hidden: Sequence[int]) -> nn.Sequential:
+    """Hidden layers with SiLU. It extrapolates linearly: where states are rare, tanh saturates and left 0.7–1.0% of
+    the value unearned on the LQ game, ReLU 0.2–0.3%, SiLU 0.1–0.3% in half the time (PPO, 48 updates, 3 seeds)."""
+    widths = [inputs, *hidden]
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def head(inputs: int, outputs: int) -> nn.Linear:
+    """A last layer that starts small, so that training starts from an output near zero."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=1e-3)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class GaussianPolicy(nn.Module):
+    """a ~ N(f(t, x), diag g(t, x)²), an MLP with parallel mean and standard-deviation heads (paper, Section 5).
+
+    The mean head reads the hidden layer, and so extrapolates linearly; the standard-deviation head reads its tanh, and
+    so stays level beyond the data. With one rule for both, exp(log std) ran away on the tails of μ_0: 4.7%
+    exploitability instead of 0.8% on the LQ game after 20 iterations.
+
+    Args:
+        centre, scale: (d,) typical mean and standard deviation of states, for normalising the input.
+        action_scale: (k,) unit of actions: the heads answer in this unit.
+        initial_std, min_std: first and least standard deviation in units of `action_scale`.
+    """
+
+    MAX_LOG_STD = 1.0
+
+    def __init__(
+        self,
+        horizon: int,
+        centre: Tensor,
+        scale: Tensor,
+        action_scale: Tensor,
+        hidden: Sequence[int] = (256, 256),
+        *,
+        initial_std: float = 0.5,
+        min_std: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.time = TimeTable(horizon)
+        self.hidden = mlp(len(centre) + self.time.width, hidden)
+        self.mean_head, self.std_head = head(hidden[-1], len(action_scale)), head(hidden[-1], len(action_scale))
+        for name, value in (("centre", centre), ("scale", scale), ("action_scale", action_scale)):
+            self.register_buffer(name, value.clone())
+        self.initial_log_std, self.min_log_std = math.log(initial_std), math.log(min_std)
+
+    def forward(self, t: int | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """t: an integer or (n,) integers, x: (n, d); returns mean and standard deviation, each (n, k)."""
+        h = self.hidden(torch.cat([(x - self.centre) / self.scale, self.time(t, len(x))], dim=-1))
+        log_std = self.std_head(torch.tanh(h)) + self.initial_log_std
+        std = log_std.clamp(self.min_log_std, self.MAX_LOG_STD).exp()
+        return self.mean_head(h) * self.action_scale, std * self.action_scale
+
+    @torch.no_grad()
+    def sample(self, t: int | Tensor, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mean, std = self(t, x)
+        return mean + std * torch.randn(mean.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    def log_prob(self, t: int | Tensor, x: Tensor, a: Tensor) -> Tensor:
+        return gaussian_log_prob(a, *self(t, x))
+
+    @torch.no_grad()
+    def mean(self, t: int | Tensor, x: Tensor) -> Tensor:
+        return self(t, x)[0]
+
+
+class Greedy:
+    """A policy that acts by the mean of another: a best response without its exploration noise."""
+
+    def __init__(self, policy: GaussianPolicy) -> None:
+        self.policy = policy
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.policy.mean(t, x)
+
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        raise NotImplementedError("a greedy policy has no density: it puts all its mass on its mean")
+
+    mean = sample
+
+
+class AffinePolicy:
+    """a ~ N(K_t x + k_t, diag(std)²), in float64; the form of every exact LQ best response.
+
+    Args: K: (T, k, d), k: (T, k), std: scalar or (k,) standard deviation of the action. At t = T the action is 0.
+    """
+
+    def __init__(self, K: Tensor, k: Tensor, std: float | Tensor = 0.0) -> None:
+        self.K, self.k = K.double(), k.double()
+        self.std = torch.as_tensor(std, dtype=torch.float64).expand(self.k.shape[-1])
+
+    def mean(self, t: int, x: Tensor) -> Tensor:
+        if t == len(self.K):
+            return x.new_zeros(len(x), self.k.shape[-1])
+        return x @ self.K[t].T.to(x) + self.k[t].to(x)
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mean = self.mean(t, x)
+        noise = torch.randn(mean.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return mean + self.std.to(x) * noise
+
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        """Raises ValueError for a deterministic policy, which has no density."""
+        if not self.std.all():
+            raise ValueError("AffinePolicy.log_prob: expected std > 0, got a deterministic policy, which has no density")
+        return gaussian_log_prob(a, self.mean(t, x), self.std.to(x).expand_as(a))
+
+
+def gaussian_log_prob(a: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """log N(a; mean, diag std²), summed over the last dimension: (n, k) -> (n,)."""
+    z = (a - mean) / std
+    return (-0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def sampler(policy: Policy, generator: torch.Generator) -> Callable[[int, Tensor], Tensor]:
+    """`policy.sample` with this generator; a policy of one's own may also leave the argument out."""
+    if "generator" in inspect.signature(policy.sample).parameters:
+        return lambda t, x: policy.sample(t, x, generator=generator)
+    return policy.sample
+
+
+AVERAGING = ("uniform", "linear", "geometric")
+
+
+def averaging_weights(k: int, averaging: str = "uniform", step: float = 0.5) -> np.ndarray:
+    """Weights (k,) of best responses 1..k in the average policy, summing to 1.
+
+    Fictitious play moves the average towards best response i by a step η_i: 1/i ("uniform", the paper's),
+    2/(i+1) ("linear": weight proportional to i), or the constant `step` after a first step of 1 ("geometric").
+    """
+    if averaging not in AVERAGING:
+        raise ValueError(f"averaging: expected one of {AVERAGING}, got {averaging!r}")
+    i = np.arange(1, k + 1)
+    eta = {"uniform": 1 / i, "linear": 2 / (i + 1), "geometric": np.where(i == 1, 1.0, step)}[averaging]
+    left = np.append(np.cumprod((1 - eta)[:0:-1])[::-1], 1.0)  # what later steps leave of best response i
+    return eta * left

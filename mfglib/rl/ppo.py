@@ -1,0 +1,122 @@
+"""Best responses by proximal policy optimisation, vectorised over agents, on a finite horizon.
+
+References: Schulman et al., arXiv 1707.06347 (PPO) and arXiv 1506.02438 (generalised advantage estimation).
+What the finite horizon changes: value function and normalisation are per time, and the last value is the last reward,
+which is known. With one scale for all times, the first step of the LQ game (large costs) would hide the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mfglib.checks import require_finite, require_positive
+from mfglib.games.base import Game, Population
+from mfglib.policy import GaussianPolicy, TimeTable, gaussian_log_prob, head, mlp
+from mfglib.rollout import Rollout, rollout
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    agents: int = 512
+    """agents of one roll-out, each giving `horizon` transitions"""
+    first_updates: int = 20
+    """roll-outs for the first best response, which starts from nothing"""
+    updates: int = 8
+    """roll-outs for each later one, which starts from the last"""
+    epochs: int = 4
+    minibatches: int = 4
+    learning_rate: float = 1e-3
+    """falls linearly to 5% within a best response: a constant rate let the gap grow again, 1.4% to 4.6% on LQ"""
+    clip: float = 0.2
+    gae_lambda: float = 0.9
+    exploration_std: float = 0.1
+    """floor of the standard deviation, in units of action; without one the policy narrows until its steps are noise"""
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, *self.__dataclass_fields__)
+
+
+class Critic(nn.Module):
+    """V_t(x), as shift_t + unit_t · net(t, x), where shift and unit are the returns' mean and spread at time t."""
+
+    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.time = TimeTable(horizon)
+        self.net = nn.Sequential(mlp(len(centre) + self.time.width, hidden), head(hidden[-1], 1))
+        values = {"centre": centre, "scale": scale, "shift": torch.zeros(horizon), "unit": torch.ones(horizon)}
+        for name, value in values.items():
+            self.register_buffer(name, value.clone())
+
+    def normalised(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.net(torch.cat([(x - self.centre) / self.scale, self.time(t, len(x))], -1)).squeeze(-1)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        """t: (n,) integers < horizon, x: (n, d); returns (n,) in units of reward."""
+        return self.normalised(t, x) * self.unit[t] + self.shift[t]
+
+
+def best_response(
+    game: Game,
+    population: Population,
+    policy: GaussianPolicy,
+    critic: Critic,
+    config: PPOConfig,
+    generator: torch.Generator,
+    *,
+    updates: int,
+) -> dict[str, float]:
+    """Improve `policy` against the fixed `population`, in place, from where it is; returns its last losses.
+
+    Source: paper, Algo. 3, the best response π*_k against Ḡ_{k−1}. Raises DivergenceError if a loss is not finite.
+    """
+    parameters = [*policy.parameters(), *critic.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, updates)
+    for _ in range(updates):
+        play = rollout(game, policy, population, n=config.agents, generator=generator)
+        batch = _batch(play, policy, critic, config)
+        for _ in range(config.epochs):
+            for rows in torch.randperm(len(batch[0]), generator=generator, device=play.x.device).chunk(config.minibatches):
+                policy_loss, critic_loss = _losses(policy, critic, config, *(column[rows] for column in batch))
+                optimizer.zero_grad()
+                (policy_loss + critic_loss).backward()
+                nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                optimizer.step()
+        schedule.step()
+        losses = {"policy_loss": policy_loss.item(), "critic_loss": critic_loss.item()}
+        require_finite("best response", *losses.values())
+    return losses
+
+
+@torch.no_grad()
+def _batch(play: Rollout, policy: GaussianPolicy, critic: Critic, config: PPOConfig) -> tuple[Tensor, ...]:
+    """Times, states, actions, their log-probabilities, advantages and targets, flat: (T·n, ...)."""
+    T, n, _ = play.a.shape
+    t = torch.arange(T, device=play.x.device).repeat_interleave(n)
+    x, a = play.x[:-1].flatten(0, 1), play.a.flatten(0, 1)
+    value = torch.cat([critic(t, x).view(T, n), play.reward[-1:]])  # (T+1, n): the last value is the last reward
+    advantage = torch.empty(T, n, device=x.device)
+    later = torch.zeros(n, device=x.device)
+    for s in reversed(range(T)):
+        later = play.reward[s] + value[s + 1] - value[s] + config.gae_lambda * later
+        advantage[s] = later
+    target = advantage + value[:-1]
+    critic.shift.copy_(target.mean(1))
+    critic.unit.copy_(target.std(1).clamp_min(1e-6))
+    target = (target - critic.shift[:, None]) / critic.unit[:, None]
+    advantage = (advantage - advantage.mean(1, keepdim=True)) / advantage.std(1, keepdim=True).clamp_min(1e-6)
+    return t, x, a, policy.log_prob(t, x, a), advantage.flatten(), target.flatten()
+
+
+def _losses(
+    policy: GaussianPolicy, critic: Critic, config: PPOConfig,
+    t: Tensor, x: Tensor, a: Tensor, old_log_prob: Tensor, advantage: Tensor, target: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The clipped surrogate (arXiv 1707.06347, Eq. 7) and the squared error of the value."""
+    ratio = (gaussian_log_prob(a, *policy(t, x)) - old_log_prob).exp()
+    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean()
+    return policy_loss, 0.5 * (critic.normalised(t, x) - target).square().mean()

@@ -1,0 +1,60 @@
+"""Play a policy in a game against a population, vectorised over agents."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mfglib.games.base import Game, Population
+from mfglib.policy import Policy, sampler
+from mfglib.population import Particles
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """n agents over the horizon: x (T+1, n, d), a (T, n, k) as the policy chose, reward (T+1, n)."""
+
+    x: Tensor
+    a: Tensor
+    reward: Tensor
+
+    @property
+    def value(self) -> float:
+        """The mean total reward, an estimate of J."""
+        return self.reward.sum(0).mean().item()
+
+
+@torch.no_grad()
+def rollout(
+    game: Game,
+    policy: Policy,
+    population: Population | None = None,
+    *,
+    n: int,
+    generator: torch.Generator,
+    device: str | torch.device | None = None,
+) -> Rollout:
+    """n agents that start from μ_0 and follow `policy`; the last reward has a = 0.
+
+    With `population=None` the agents are the population themselves: they react to their own empirical
+    measure, and the states are a sample of μ^π (paper, Section 2). Otherwise the population is given,
+    and each agent is one representative player against it.
+    """
+    if device is not None and torch.device(device).type != generator.device.type:
+        raise ValueError(f"generator: expected one on {device}, got one on {generator.device}")
+    x0 = game.initial(n, generator)
+    T = game.horizon
+    x = x0.new_empty(T + 1, n, game.state_dim)
+    a = x0.new_zeros(T + 1, n, game.action_dim)
+    reward = x0.new_empty(T + 1, n)
+    x[0] = x0
+    if population is None:
+        population = Particles(x)  # a view: it answers for time t as soon as x[t] is written
+    act = sampler(policy, generator)
+    for t in range(T + 1):
+        if t < T:
+            a[t] = act(t, x[t])
+        reward[t] = game.reward(t, x[t], a[t], population)
+        if t < T:
+            x[t + 1] = game.step(t, x[t], a[t], population, generator)
+    return Rollout(x, a[:T], reward)

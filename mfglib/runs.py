@@ -1,0 +1,119 @@
+"""Run directories: settings in, a resumable run out. safetensors and JSON only; nothing here can execute code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from mfglib.cloning import Memory
+
+if TYPE_CHECKING:
+    from mfglib.fictitious_play import FictitiousPlay
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class RunDirectory:
+    """settings.json, the newest checkpoint-KKKK.safetensors, and history.csv, which is there once the run is done.
+
+    A checkpoint holds all weights, M_SL and the history so far. It is written beside and renamed, so that a run killed
+    at any moment leaves a whole one. Random numbers derive from (seed, iteration, purpose): there is no other state.
+    """
+
+    def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        settings = json.loads(json.dumps(settings | {"code": code_fingerprint()}))
+        file = self.path / "settings.json"
+        if file.exists() and (found := json.loads(file.read_text())) != settings:
+            different = sorted(name for name in settings if found.get(name) != settings[name])
+            if not overwrite:
+                raise ValueError(
+                    f"directory: {self.path} holds a run with other settings ({', '.join(different)}); "
+                    f"choose another directory, or pass overwrite=True to delete that run"
+                )
+            shutil.rmtree(self.path)
+        elif not file.exists() and self.path.is_dir() and any(self.path.iterdir()):
+            raise ValueError(f"directory: {self.path} is not empty and holds no run; choose another one")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write(file, json.dumps(settings, indent=1))
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint."""
+        return max(self.path.glob("checkpoint-*.safetensors"), default=None)
+
+    def save(self, loop: FictitiousPlay, rows: list[dict[str, Any]]) -> None:
+        """Write the state after iteration rows[-1], then drop the checkpoint before it."""
+        before = self.latest()
+        tensors = {f"weights.{name}": value.contiguous() for name, value in loop.state_dict().items()}
+        tensors |= {f"memory.{name}": getattr(loop.memory, name) for name in Memory.FIELDS}
+        file = self.path / f"checkpoint-{rows[-1]['iteration']:04d}.safetensors"
+        temporary = file.with_suffix(".part")
+        save_file(tensors, temporary, metadata={"history": json.dumps(rows)})
+        os.replace(temporary, file)
+        if before is not None and before != file:
+            before.unlink()
+
+    def resume(self, loop: FictitiousPlay, device: str) -> list[dict[str, Any]]:
+        """Load the newest checkpoint into `loop`; returns the history so far, empty if there is none."""
+        file = self.latest()
+        if file is None:
+            return []
+        with safe_open(file, framework="pt", device=device) as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+            rows = json.loads(stored.metadata()["history"])
+        loop.load_state_dict({n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")})
+        for name in Memory.FIELDS:
+            setattr(loop.memory, name, tensors[f"memory.{name}"])
+        return rows
+
+    def finish(self, rows: list[dict[str, Any]]) -> None:
+        write(self.path / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def describe(game: object) -> dict[str, Any]:
+    """The class of a game and its public attributes, as JSON values: what a run directory must match to resume."""
+    values = {name: _jsonable(value) for name, value in sorted(vars(game).items()) if not name.startswith("_")}
+    return {"class": type(game).__qualname__, **values}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return value.tolist()
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
+
+
+def code_fingerprint() -> str:
+    """Hash of the module's code without comments and docstrings: what results depend on, pictures left out."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted((ROOT / "mfglib").rglob("*.py")):
+        if file.name not in ("plots.py", "widgets.py"):
+            digest.update(file.relative_to(ROOT).as_posix().encode() + _stripped(file).encode())
+    return digest.hexdigest()
+
+
+def _stripped(file: Path) -> str:
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+    return ast.dump(tree)
+
+
+def write(file: Path, text: str) -> None:
+    """Write beside and rename: a reader never sees half a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".part")
+    temporary.write_text(text)
+    os.replace(temporary, file)
