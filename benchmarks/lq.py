@@ -1,7 +1,7 @@
 """DEDA-FP on the unbounded LQ games against exact fictitious play and the exact equilibrium, `lecture` preset.
 
 Default: seed 0, uniform and geometric averaging, four games (about 4 minutes on 2 cores). `--full`: four seeds and
-linear averaging too (about 25 minutes). Runs are kept under results/benchmarks/lq and reused while the code is the same.
+linear averaging too (about 20 minutes). Runs are kept in results/benchmarks/lq and reused while the code is the same.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import multiprocessing
 
 import numpy as np
 import torch
-from common import report, row
+from _table import report, row
 
 from mfglib import runs, solve
 from mfglib.__main__ import GAMES
@@ -51,30 +51,38 @@ def measure(job: tuple[str, str, int]) -> dict:
 
 
 def rows(results: list[dict]) -> list[dict]:
+    """The table: every (game, averaging) over its seeds, then each game's best schedule."""
     table = []
-    for (game, averaging), group in itertools.groupby(results, key=lambda r: (r["game"], r["averaging"])):
-        group = list(group)
-        label = f"{game}, {averaging}"
-        limit = 1.1 * group[0]["exact"] + 0.5
-        gaps = [r["exploitability"] for r in group]
-        table.append(row(f"{label}: exploitability / |value|, worst seed", max(gaps), "%", f"<= {limit:.3g}"))
-        table.append(row(f"{label}: exploitability / |value|, mean", np.mean(gaps), "%"))
-        table.append(row(f"{label}: exploitability / |value|, std over seeds", np.std(gaps), "%"))
-        table.append(row(f"{label}: exact fictitious play", group[0]["exact"], "%"))
-        table.append(row(f"{label}: W1(flow, own population) / std, worst t and seed", max(r["own"] for r in group), "", "<= 0.05"))
-        exact_targets = game == "lq" and averaging == "geometric"
-        table.append(row(f"{label}: W1(flow, equilibrium) / std, worst t and seed", max(r["truth"] for r in group), "",
-                         "<= 0.1" if exact_targets else None))  # fmt: skip
-        table.append(row(f"{label}: mean action error / action range, worst x, t, seed", max(r["policy"] for r in group), "%",
-                         "<= 5" if exact_targets else None))  # fmt: skip
-        table.append(row(f"{label}: wall time of a run on one core, slowest", max(r["seconds"] for r in group), "s", "<= 60"))
-    for game, group in itertools.groupby(results, key=lambda r: r["game"]):
-        by_schedule = {}
-        for r in group:
-            by_schedule.setdefault(r["averaging"], []).append(r["exploitability"])
-        best, gaps = min(by_schedule.items(), key=lambda item: np.mean(item[1]))
-        table.append(row(f"{game}: best schedule ({best}), worst seed", max(gaps), "%", "<= 1"))
+    for game, runs_of_game in itertools.groupby(results, key=lambda r: r["game"]):
+        groups = {k: list(v) for k, v in itertools.groupby(runs_of_game, key=lambda r: r["averaging"])}
+        gaps = {averaging: [r["exploitability"] for r in group] for averaging, group in groups.items()}
+        best = min(gaps, key=lambda averaging: np.mean(gaps[averaging]))
+        for averaging, group in groups.items():
+            table += rows_of(f"{game}, {averaging}", group, at_equilibrium=game == "lq")
+        table.append(row(f"{game}: best schedule ({best}), worst seed", max(gaps[best]), "%", "<= 1"))
     return table
+
+
+def rows_of(label: str, group: list[dict], *, at_equilibrium: bool) -> list[dict]:
+    """Rows of one game and schedule; `at_equilibrium`: the distances to the equilibrium have targets."""
+    worst = {name: max(r[name] for r in group) for name in ("exploitability", "own", "truth", "policy", "seconds")}
+    gaps, exact = [r["exploitability"] for r in group], group[0]["exact"]
+    w1, action = ("<= 0.1", "<= 5") if at_equilibrium else (None, None)
+    return [
+        row(
+            f"{label}: exploitability / |value|, worst seed",
+            worst["exploitability"],
+            "%",
+            f"<= {1.1 * exact + 0.5:.3g}",
+        ),
+        row(f"{label}: exploitability / |value|, mean", np.mean(gaps), "%"),
+        row(f"{label}: exploitability / |value|, std over seeds", np.std(gaps), "%"),
+        row(f"{label}: exact fictitious play", exact, "%"),
+        row(f"{label}: W1(flow, own population) / std, worst t and seed", worst["own"], "", "<= 0.05"),
+        row(f"{label}: W1(flow, equilibrium) / std, worst t and seed", worst["truth"], "", w1),
+        row(f"{label}: mean action error / action range, worst x, t, seed", worst["policy"], "%", action),
+        row(f"{label}: wall time of a run on one core, slowest", worst["seconds"], "s", "<= 60"),
+    ]
 
 
 def main() -> None:

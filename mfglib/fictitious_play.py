@@ -88,7 +88,8 @@ def solve(
     rows = run.resume(loop, device) if run else []
     if len(rows) > iterations + 1:
         raise ValueError(f"iterations: the run in {directory} has {len(rows) - 1} already, more than {iterations}")
-    with tqdm(total=iterations, initial=max(0, len(rows) - 1), desc=algorithm, disable=not progress) as bar:
+    hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
+    with tqdm(total=iterations, initial=max(0, len(rows) - 1), desc=algorithm, **hidden) as bar:
         for k in range(len(rows), iterations + 1):
             try:
                 rows.append(loop.iterate(k))
@@ -118,7 +119,9 @@ class FictitiousPlay(nn.Module):
         T, d, k = game.horizon, game.state_dim, game.action_dim
         scale = config.action_scale or getattr(game, "a_bound", None)
         unit = torch.as_tensor(1.0 if scale is None else scale, dtype=torch.float32).expand(k)
-        start = rollout(game, Still(k), None, n=2000, generator=self._generator(0, "normalisation")).x.flatten(0, 1).cpu()
+        start = (
+            rollout(game, Still(k), None, n=2000, generator=self._generator(0, "normalisation")).x.flatten(0, 1).cpu()
+        )
         centre, spread = start.mean(0), start.std(0).clamp_min(1e-6)
         with isolated(seed, "parameters"):
             exploration = config.best_response.exploration_std
@@ -135,27 +138,29 @@ class FictitiousPlay(nn.Module):
         row: dict[str, Any] = {"iteration": k, "best_response_gap": float("nan")}
         clock = _Clock(row)
         if k > 0:
-            row |= self._best_response(k)
+            row |= self.fit_best_response(k)
             clock.split("best_response")
-            row["cloning_loss"] = self._average(k)
+            row["cloning_loss"] = self.fit_average(k)
             clock.split("cloning")
             if self.certify:
                 gap = best_response_gap(self.game, Greedy(self.policy), self.flow, self._generator(k, "gap"))
                 row["best_response_gap"] = gap
             clock.split("judge")
-        row["flow_loss"] = self._population(k)
+        row["flow_loss"] = self.fit_population(k)
         clock.split("population")
         row |= self._judge(k)
         clock.split("judge")
         return row
 
-    def _best_response(self, k: int) -> dict[str, float]:
+    def fit_best_response(self, k: int) -> dict[str, float]:
+        """π*_k by PPO against Ḡ_{k−1}, from π*_{k−1}; returns its losses."""
         config = self.config.best_response
         updates = config.first_updates if k == 1 else config.updates
         random = self._generator(k, "best response")
         return best_response(self.game, self.flow, self.policy, self.critic, config, random, updates=updates)
 
-    def _average(self, k: int) -> float:
+    def fit_average(self, k: int) -> float:
+        """N_sa triples of π*_k into M_SL, then π̄_k cloned from all of it, from π̄_{k−1}; returns the loss."""
         config = self.config.cloning
         play = rollout(
             self.game, Greedy(self.policy), self.flow, n=config.agents, generator=self._generator(k, "memory")
@@ -165,7 +170,8 @@ class FictitiousPlay(nn.Module):
         weights = averaging_weights(k, self.averaging, self.step)
         return clone(self.average, self.memory, weights, config, self._generator(k, "cloning"))
 
-    def _population(self, k: int) -> float:
+    def fit_population(self, k: int) -> float:
+        """Ḡ_k by maximum likelihood on the states of agents who follow π̄_k, from Ḡ_{k−1}; returns the loss."""
         config = self.config.flow
         play = rollout(self.game, self.average, None, n=config.agents, generator=self._generator(k, "population"))
         return fit_flow(self.flow, play.x, config, self._generator(k, "flow"))

@@ -142,7 +142,9 @@ class AffinePolicy:
     def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
         """Raises ValueError for a deterministic policy, which has no density."""
         if not self.std.all():
-            raise ValueError("AffinePolicy.log_prob: expected std > 0, got a deterministic policy, which has no density")
+            raise ValueError(
+                "AffinePolicy.log_prob: expected std > 0, got a deterministic policy, which has no density"
+            )
         return gaussian_log_prob(a, self.mean(t, x), self.std.to(x).expand_as(a))
 
 

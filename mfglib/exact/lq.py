@@ -69,36 +69,74 @@ def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
     """The equilibrium of an unbounded LQ game, by one backward recursion that carries the mean-field coupling.
 
     Raises TypeError for other games, ValueError for bounded ones, and ArithmeticError when no unique equilibrium
-    exists: then m_{t+1} = α_t m_t + β_t has no, or many, solutions, that is I + G_t S_{t+1} is singular.
+    exists: the linear equations of the mean path then have no, or many, solutions.
     """
     require_unbounded(game)
-    A, A_bar, c_x, c_m, target = game.A, game.A_bar, game.c_x, game.c_m, game.x_target
     P = _quadratic_terms(game)
-    S, s = -c_m, -c_x @ target
-    alpha, beta = [], []
-    for t in reversed(range(game.horizon)):
-        _, G = _gain_terms(game, P[t + 1])
-        pivot = np.eye(game.state_dim) + G @ S
-        if np.linalg.cond(pivot) > 1e12:  # of 1e16 in float64: nothing of the mean path would be certain
-            raise ArithmeticError(
-                f"no unique equilibrium: the mean at time {t + 1} is not determined by the mean at time {t} "
-                f"(I + G S is singular there). The pull between agents balances the cost of moving exactly; "
-                f"change c_m, A_bar or c_a"
-            )
-        alpha.append(np.linalg.solve(pivot, (np.eye(game.state_dim) - G @ P[t + 1]) @ (A + A_bar)))
-        beta.append(-np.linalg.solve(pivot, G @ s))
-        closed = A.T @ (np.eye(game.state_dim) - P[t + 1] @ G)
-        S, s = -c_m + closed @ (P[t + 1] @ A_bar + S @ alpha[-1]), -c_x @ target + closed @ (S @ beta[-1] + s)
-    mean = [game.initial_mean]
-    for a, b in zip(reversed(alpha), reversed(beta), strict=True):
-        mean.append(a @ mean[-1] + b)
-    mean = np.stack(mean)
+    mean = _mean_by_recursion(game, P)
+    if mean is None:  # some game that starts at t > 0 has no unique equilibrium; this one may
+        mean = _mean_by_linear_system(game, P)
     response = lq_best_response(game, mean)
     own_mean, cov = lq_moments(game, response.K, response.k, mean)
     if not np.allclose(own_mean, mean, rtol=1e-7, atol=1e-9 * (1 + np.abs(mean).max())):
-        raise ArithmeticError("the mean path does not reproduce itself: the recursion is too ill-conditioned here")
+        raise ArithmeticError("no certain equilibrium: rounding dominates, the mean path does not reproduce itself")
     tensors = (torch.from_numpy(v) for v in (response.K, response.k, mean, cov))
     return LQEquilibrium(*tensors, value=response.value)
+
+
+SINGULAR = 1e12  # condition number beyond which nothing of a solution would be certain in float64
+
+
+def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | None:
+    """Mean path (T+1, d) by p_t = S_t m_t + s_t, m_{t+1} = α_t m_t + β_t; None if some I + G_t S_{t+1} is singular."""
+    identity = np.eye(game.state_dim)
+    S, s = -game.c_m, -game.c_x @ game.x_target
+    steps = []
+    for t in reversed(range(game.horizon)):
+        _, G = _gain_terms(game, P[t + 1])
+        pivot = identity + G @ S
+        if np.linalg.cond(pivot) > SINGULAR:
+            return None
+        alpha = np.linalg.solve(pivot, (identity - G @ P[t + 1]) @ (game.A + game.A_bar))
+        beta = -np.linalg.solve(pivot, G @ s)
+        steps.append((alpha, beta))
+        closed = game.A.T @ (identity - P[t + 1] @ G)
+        s = -game.c_x @ game.x_target + closed @ (S @ beta + s)
+        S = -game.c_m + closed @ (P[t + 1] @ game.A_bar + S @ alpha)
+    mean = [game.initial_mean]
+    for alpha, beta in reversed(steps):
+        mean.append(alpha @ mean[-1] + beta)
+    return np.stack(mean)
+
+
+def _mean_by_linear_system(game: LinearQuadratic, P: np.ndarray) -> np.ndarray:
+    """Mean path (T+1, d) from all equations at once, in m_1..m_T and p_1..p_T:
+    m' = (I − G P')(A + Ā) m − G p'  and  p = −c_m m − c_x x_target + Aᵀ(I − P' G)(P' Ā m + p')."""
+    T, d = game.horizon, game.state_dim
+    identity, system, right = np.eye(d), np.eye(2 * T * d), np.zeros(2 * T * d)
+    m = [slice((t - 1) * d, t * d) for t in range(T + 1)]  # m[0] is not an unknown
+    p = [slice((T + t - 1) * d, (T + t) * d) for t in range(T + 1)]
+    for t in range(T):
+        _, G = _gain_terms(game, P[t + 1])
+        drift = (identity - G @ P[t + 1]) @ (game.A + game.A_bar)
+        system[m[t + 1], p[t + 1]] = G
+        if t == 0:
+            right[m[1]] = drift @ game.initial_mean
+        else:
+            closed = game.A.T @ (identity - P[t + 1] @ G)
+            system[m[t + 1], m[t]] = -drift
+            system[p[t], m[t]] = game.c_m - closed @ P[t + 1] @ game.A_bar
+            system[p[t], p[t + 1]] = -closed
+            right[p[t]] = -game.c_x @ game.x_target
+    system[p[T], m[T]] = game.c_m
+    right[p[T]] = -game.c_x @ game.x_target
+    if np.linalg.cond(system) > SINGULAR:
+        raise ArithmeticError(
+            "no unique equilibrium: the linear equations of the mean path are singular. This needs a strong coupling "
+            "through the dynamics; change A_bar, c_a or c_x"
+        )
+    unknowns = np.linalg.solve(system, right)
+    return np.vstack([game.initial_mean, unknowns[: T * d].reshape(T, d)])
 
 
 def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
@@ -140,7 +178,12 @@ def lq_moments(
 
 
 def lq_gap(
-    response: LQBestResponse, K: np.ndarray, k: np.ndarray, own: np.ndarray, cov: np.ndarray, std: np.ndarray | float = 0.0
+    response: LQBestResponse,
+    K: np.ndarray,
+    k: np.ndarray,
+    own: np.ndarray,
+    cov: np.ndarray,
+    std: np.ndarray | float = 0.0,
 ) -> float:
     """J(π*) − J(π) of a ~ N(K_t x + k_t, diag std²), whose own moments are own (T+1, d) and cov (T+1, d, d).
 

@@ -58,7 +58,9 @@ def lq_fictitious_play(
     return LQFictitiousPlay(gap, value, mean, cov, responses)
 
 
-def _mixture_mean(game: LinearQuadratic, policies: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray) -> np.ndarray:
+def _mixture_mean(
+    game: LinearQuadratic, policies: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray
+) -> np.ndarray:
     """Mean path (T+1, d) of a population whose groups, of sizes `weights`, each follow one affine policy."""
     K, k = (np.stack(part) for part in zip(*policies, strict=True))  # (groups, T, k, d), (groups, T, k)
     group = np.tile(game.initial_mean, (len(weights), 1))  # (groups, d)

@@ -36,7 +36,9 @@ def check_game(game: Any) -> None:
     """Raise TypeError, naming the member, if `game` is not a game, and ValueError if its sizes make no sense."""
     for member in ("horizon", "state_dim", "action_dim", "initial", "step", "reward"):
         if not hasattr(game, member):
-            raise TypeError(f"game: expected an object with the member `{member}`, got {type(game).__name__} without it")
+            raise TypeError(
+                f"game: expected an object with the member `{member}`, got {type(game).__name__} without it"
+            )
     for member in ("horizon", "state_dim", "action_dim"):
         integer(f"game.{member}", getattr(game, member), at_least=1)
 

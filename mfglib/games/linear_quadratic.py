@@ -1,5 +1,6 @@
 """The linear-quadratic mean field game (paper, Section 5.2), in any dimension."""
 
+import inspect
 import math
 from typing import Any
 
@@ -108,8 +109,8 @@ class LinearQuadratic:
         return -total
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={_short(value)}" for name, value in vars(self).items())
-        return f"LinearQuadratic({values})"
+        names = inspect.signature(type(self)).parameters
+        return f"LinearQuadratic({', '.join(f'{name}={_short(getattr(self, name))!r}' for name in names)})"
 
 
 def _law(name: str, value: str) -> str:
@@ -148,4 +149,6 @@ def _quadratic(weight: np.ndarray, v: Tensor) -> Tensor:
 
 
 def _short(value: Any) -> Any:
-    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else getattr(value, "tolist", lambda: value)()
+    return (
+        value.item() if isinstance(value, np.ndarray) and value.size == 1 else getattr(value, "tolist", lambda: value)()
+    )

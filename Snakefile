@@ -1,0 +1,99 @@
+"""Training runs, then notebooks through papermill, which draw the figures. `make figures` calls this.
+
+On a cluster: snakemake --executor slurm --jobs 20 --config preset=paper, with the executor's plugin installed.
+A target is made again if a file that it depends on is newer, or if a notebook's cells or a command below changed.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+from notebooks.execute import figure_files, read, sources_hash
+
+PRESET = config.get("preset", "lecture")
+if PRESET not in ("smoke", "lecture", "paper"):
+    raise WorkflowError(f"preset: expected smoke, lecture or paper, got {PRESET!r}")
+PYTHON = sys.executable  # of the environment that Snakemake runs in
+RESULTS = f"results/{PRESET}"
+FIGURES = "figures" if PRESET == "lecture" else f"{RESULTS}/figures"  # the committed ones are the lecture preset's
+
+SEEDS = range(2 if PRESET == "smoke" else 4)
+RUNS = {"lq": ["uniform", "geometric"]}  # game: averaging schedules
+NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
+# What a notebook reads beside the code: parameter and file.
+DATA = {"02_deda_fp_on_lq": {"runs_csv": f"{FIGURES}/data/lq_runs.csv"}}
+
+CODE = sorted(str(path) for path in Path("mfglib").rglob("*.py"))
+LEARNING = [path for path in CODE if path not in ("mfglib/plots.py", "mfglib/widgets.py")]
+
+
+def figures(notebook):
+    """The files of the figures that its metadata declares (mfglib.figures)."""
+    stems = read(notebook).metadata.get("mfglib", {}).get("figures", [])
+    return [f"{FIGURES}/{file}" for stem in stems for file in figure_files(stem)]
+
+
+def histories(game):
+    return expand(f"{RESULTS}/{game}/{{averaging}}/seed-{{seed}}/history.csv", averaging=RUNS[game], seed=SEEDS)
+
+
+rule all:
+    input:
+        # the histories by name: otherwise a fresh clone, where only their summaries are committed, would not train
+        [histories(game) for game in RUNS],
+        expand(f"{FIGURES}/data/{{game}}_runs.csv", game=RUNS),
+        [[f"{RESULTS}/notebooks/{path.name}", *figures(path)] for path in NOTEBOOKS],
+
+
+# One thread a run: the networks are small, and as many seeds as there are cores run side by side.
+# Snakemake clears the output first, not the checkpoints beside it: a run that was killed resumes.
+rule train:
+    input:
+        LEARNING,
+    output:
+        f"{RESULTS}/{{game}}/{{averaging}}/seed-{{seed}}/history.csv",
+    threads: 1
+    params:
+        directory=lambda wildcards, output: str(Path(output[0]).parent),
+        preset=PRESET,
+    shell:
+        "{PYTHON} -m mfglib train {wildcards.game} --averaging {wildcards.averaging} --seed {wildcards.seed}"
+        " --preset {params.preset} --directory {params.directory} --overwrite"
+
+
+rule summary:
+    input:
+        lambda wildcards: histories(wildcards.game),
+    output:
+        f"{FIGURES}/data/{{game}}_runs.csv",
+    wildcard_constraints:
+        game="|".join(RUNS),
+    shell:
+        "{PYTHON} -m mfglib summary {input} --output {output}"
+
+
+# A rule for each notebook, as each has its own figures.
+for path in NOTEBOOKS:
+
+    rule:
+        name:
+            f"notebook_{path.stem}"
+        input:
+            code=CODE,
+            lock="requirements.lock",
+            execute="notebooks/execute.py",
+            data=list(DATA.get(path.stem, {}).values()),
+            # its time does not count: storing its outputs must not run it again; its cells do, through `sources`
+            notebook=ancient(str(path)),
+        output:
+            figures(path),
+            notebook=f"{RESULTS}/notebooks/{path.name}",
+        threads: 1
+        params:
+            sources=sources_hash(path),
+            preset=PRESET,
+            figures=FIGURES,
+            data=" ".join(f"-p {name} {file}" for name, file in DATA.get(path.stem, {}).items()),
+        shell:
+            "{PYTHON} notebooks/execute.py {input.notebook} {output.notebook}"
+            " --figures {params.figures} -p preset {params.preset} {params.data}"

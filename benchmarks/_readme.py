@@ -1,0 +1,82 @@
+"""The tables of README.md, written from the benchmarks' rows in figures/data: `python benchmarks/_readme.py`.
+
+`--check` changes nothing and fails if README.md does not say what the files say.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results: written by `python benchmarks/_readme.py` from figures/data -->", "<!-- end of results -->"
+GAMES = {
+    "lq": "the paper's constants",
+    "lq-cohesion-0.2": "c_m/c_x = 0.2",
+    "lq-cohesion-1": "c_m/c_x = 1",
+    "lq-cohesion-2": "c_m/c_x = 2",
+}
+
+
+def load(name: str) -> list[dict]:
+    return json.loads((ROOT / "figures/data" / name).read_text())
+
+
+def results() -> str:
+    value = {row["measure"]: row["value"] for row in load("lq_benchmark.json")}
+    lines = [
+        "Exploitability of the sampled average policy after 20 iterations, in % of |value|, mean ± std (worst seed);",
+        "in brackets, exact fictitious play on the same schedule.",
+        "",
+        "| game | uniform (the paper's) | linear | constant step ½ |",
+        "|---|---|---|---|",
+    ]
+    for game, title in GAMES.items():
+        cells = []
+        for averaging in ("uniform", "linear", "geometric"):
+            label = f"{game}, {averaging}"
+            mean, std = (value[f"{label}: exploitability / |value|, {what}"] for what in ("mean", "std over seeds"))
+            worst, exact = (
+                value[f"{label}: exploitability / |value|, worst seed"],
+                value[f"{label}: exact fictitious play"],
+            )
+            cells.append(f"{mean:.2f} ± {std:.2f} ({worst:.2f}) [{exact:.2g}]")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    lines += ["", "| measure | value | target | |", "|---|---|---|---|"]
+    for row in load("lq_benchmark.json"):
+        in_table_above = "exploitability / |value|" in row["measure"] and row["met"]
+        if row["target"] and not in_table_above and keep(row):
+            lines.append(line(row))
+    lines += ["", "| best response | value | target | |", "|---|---|---|---|"]
+    lines += [line(row) for row in load("best_response_benchmark.json")]
+    return "\n".join(lines)
+
+
+def keep(row: dict) -> bool:
+    """The paper's game with constant steps, every game's best schedule, and all that was missed."""
+    return row["measure"].startswith("lq, geometric") or "best schedule" in row["measure"] or not row["met"]
+
+
+def line(row: dict) -> str:
+    verdict = {True: "met", False: "**missed**", None: ""}[row["met"]]
+    target = (row["target"] or "").replace("<=", "≤").replace(">=", "≥")
+    measure = row["measure"].replace("|value|", "abs(value)")  # a bar would end the cell
+    return f"| {measure} | {row['value']:.3g} {row['unit']} | {target} | {verdict} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    file = ROOT / "README.md"
+    before = file.read_text()
+    head, rest = before.split(BEGIN)
+    after = head + BEGIN + "\n" + results() + "\n" + END + rest.split(END)[1]
+    if arguments.check and before != after:
+        sys.exit("README.md does not say what figures/data says: run `python benchmarks/_readme.py`")
+    if not arguments.check:
+        file.write_text(after)
+
+
+if __name__ == "__main__":
+    main()

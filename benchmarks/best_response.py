@@ -1,0 +1,195 @@
+"""Time to a best response within 1% of optimal: our PPO, Stable-Baselines3 PPO and SAC, on the same game and network.
+
+The game is the unbounded LQ game against its equilibrium population; optimal is exact (Riccati), and the gap is exact
+for the policy's mean action, judged every few thousand steps, off the clock. Default: 3 seeds, SAC cut off at 60 s
+(about 6 minutes). `--full`: 5 seeds, SAC cut off at 180 s. Needs the extra `rl` (the lock file has it).
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+import torch
+from _table import report, row
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from mfglib.exact import lq_equilibrium
+from mfglib.exploitability import best_response_gap
+from mfglib.games import LinearQuadratic
+from mfglib.policy import GaussianPolicy, Greedy
+from mfglib.population import MeanPath
+from mfglib.presets import PRESETS
+from mfglib.rl import Critic, best_response
+from mfglib.rollout import rollout
+from mfglib.seeds import generator, isolated
+
+HIDDEN, GOAL = (64, 64), 0.01
+
+
+class Game(VecEnv):
+    """n agents of the game as one vectorised environment: the fairest that SB3 can get, without per-agent loops."""
+
+    def __init__(self, game, population, n: int, seed: int) -> None:
+        box = gymnasium.spaces.Box
+        # 2 action units and more states than the game visits; SAC needs finite action bounds
+        super().__init__(n, box(-np.inf, np.inf, (game.state_dim + 1,)), box(-2.0, 2.0, (game.action_dim,)))
+        self.game, self.population, self.random = game, population, generator(seed, "environment")
+
+    def _observe(self) -> np.ndarray:
+        return torch.cat([self.x, torch.full((self.num_envs, 1), self.t / self.game.horizon)], 1).numpy()
+
+    def reset(self) -> np.ndarray:
+        self.t, self.x = 0, self.game.initial(self.num_envs, self.random)
+        return self._observe()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self.a = torch.as_tensor(actions)
+
+    def step_wait(self):
+        reward = self.game.reward(self.t, self.x, self.a, self.population)
+        self.x = self.game.step(self.t, self.x, self.a, self.population, self.random)
+        self.t += 1
+        done, infos = self.t == self.game.horizon, [{} for _ in range(self.num_envs)]
+        if done:  # the last reward, with a = 0, comes with the last transition
+            reward = reward + self.game.reward(self.t, self.x, torch.zeros_like(self.a), self.population)
+            last = self._observe()
+            infos = [{"terminal_observation": o, "TimeLimit.truncated": False} for o in last]
+            observation = self.reset()
+        else:
+            observation = self._observe()
+        return observation, reward.numpy(), np.full(self.num_envs, done), infos
+
+    def close(self) -> None: ...
+
+    def get_attr(self, name, indices=None):
+        return [getattr(self, name, None)] * self.num_envs
+
+    def set_attr(self, name, value, indices=None) -> None: ...
+
+    def env_method(self, name, *arguments, indices=None, **options): ...
+
+    def env_is_wrapped(self, wrapper, indices=None):
+        return [False] * self.num_envs
+
+
+class Deterministic:
+    """The mean action of an SB3 model, as a policy."""
+
+    def __init__(self, model, horizon: int) -> None:
+        self.model, self.horizon = model, horizon
+
+    def sample(self, t, x, generator=None):
+        observation = torch.cat([x, torch.full((len(x), 1), t / self.horizon)], 1).numpy()
+        return torch.as_tensor(self.model.predict(observation, deterministic=True)[0])
+
+
+class Until(BaseCallback):
+    """Stop at the goal or the time limit; judging is off the clock."""
+
+    def __init__(self, judge: Callable[[], float], every: int, limit: float) -> None:
+        super().__init__()
+        self.judge, self.every, self.limit = judge, every, limit
+        self.off, self.gap, self.seconds = 0.0, np.inf, np.inf
+
+    def _on_training_start(self) -> None:
+        self.start = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.every:
+            return True
+        now = time.perf_counter()
+        self.gap = self.judge()
+        elapsed = now - self.start - self.off
+        self.off += time.perf_counter() - now
+        if self.gap <= GOAL:
+            self.seconds = elapsed
+        return self.gap > GOAL and elapsed < self.limit
+
+
+def ours(game, population, value: float, seed: int, limit: float) -> tuple[float, float]:
+    """Seconds to the goal (inf if not reached) and the last gap, with the lecture preset's PPO."""
+    config = PRESETS["lecture"].best_response
+    still = rollout(game, Zero(), population, n=2000, generator=generator(seed, "start")).x.flatten(0, 1)
+    with isolated(seed, "ours"):
+        sizes = (game.horizon, still.mean(0), still.std(0))
+        policy = GaussianPolicy(*sizes, torch.ones(1), HIDDEN, min_std=config.exploration_std)
+        critic = Critic(*sizes, HIDDEN)
+    seconds, gap = 0.0, np.inf
+    for attempt in range(20):
+        random = generator(seed, "attempt", attempt)
+        start = time.perf_counter()
+        best_response(game, population, policy, critic, config, random, updates=config.updates)
+        seconds += time.perf_counter() - start
+        gap = best_response_gap(game, Greedy(policy), population, generator(0, "judge")) / value
+        if gap <= GOAL or seconds > limit:
+            break
+    return (seconds if gap <= GOAL else np.inf), gap
+
+
+class Zero:
+    def sample(self, t, x, generator=None):
+        return torch.zeros(len(x), 1)
+
+
+def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> tuple[float, float]:
+    """The same for Stable-Baselines3. PPO: as many agents as ours; SAC: 64 agents, a gradient step for every two."""
+    n = PRESETS["lecture"].best_response.agents if kind == "ppo" else 64
+    env, net = Game(game, population, n, seed), {"net_arch": list(HIDDEN)}
+    if kind == "ppo":
+        model = PPO("MlpPolicy", env, n_steps=game.horizon, batch_size=n * game.horizon // 4, n_epochs=4, gamma=1.0,
+                    learning_rate=1e-3, gae_lambda=0.9, policy_kwargs=net, seed=seed, device="cpu")  # fmt: skip
+    else:
+        model = SAC("MlpPolicy", env, gamma=1.0, learning_rate=3e-4, batch_size=256, gradient_steps=n // 2,
+                    learning_starts=2 * n * game.horizon, policy_kwargs=net, seed=seed, device="cpu")  # fmt: skip
+
+    def judge() -> float:
+        return best_response_gap(game, Deterministic(model, game.horizon), population, generator(0, "judge")) / value
+
+    until = Until(judge, every=game.horizon * (4 if kind == "ppo" else 1), limit=limit)
+    model.learn(10**9, callback=until)
+    return until.seconds, until.gap
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="5 seeds, and three times as long for SAC")
+    parser.add_argument("--json", help="write the table's rows to this file")
+    arguments = parser.parse_args()
+    seeds, limit = (5, 180.0) if arguments.full else (3, 60.0)
+    torch.set_num_threads(2)
+    game = LinearQuadratic()
+    truth = lq_equilibrium(game)
+    population, value = MeanPath(truth.mean.float()), abs(truth.value)
+    methods = {
+        "PPO, ours": lambda seed: ours(game, population, value, seed, limit),
+        "PPO, Stable-Baselines3": lambda seed: sb3("ppo", game, population, value, seed, limit),
+        "SAC, Stable-Baselines3": lambda seed: sb3("sac", game, population, value, seed, limit),
+    }
+    times = {name: [] for name in methods}
+    gaps = {name: [] for name in methods}
+    for seed in range(seeds):  # methods in turn, so that a slow minute of the machine hits all
+        for name, run in methods.items():
+            seconds, gap = run(seed)
+            times[name].append(seconds)
+            gaps[name].append(100 * gap)
+            print(f"  seed {seed}, {name}: {seconds:.2f} s to 1%, last gap {100 * gap:.2f}%", flush=True)
+    table = []
+    for name in methods:
+        table.append(
+            row(f"{name}: seconds to a 1% gap, median of {seeds} seeds", min(np.median(times[name]), limit), "s")
+        )
+        table.append(row(f"{name}: seeds that reached it within {limit:.0f} s", np.isfinite(times[name]).sum()))
+        table.append(row(f"{name}: last gap, median", np.median(gaps[name]), "%"))
+    mine, theirs = (np.minimum(times[name], limit) for name in list(methods)[:2])
+    table.append(
+        row("speed-up over Stable-Baselines3 PPO, median of ratios by seed", np.median(theirs / mine), "x", ">= 5")
+    )
+    report(table, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Run a notebook; keep its copy and figures only if it succeeds; say whether the stored copies are fresh.
+
+    python notebooks/execute.py NOTEBOOK DESTINATION --figures FOLDER -p preset paper -p seed 3
+    python notebooks/execute.py --store [EXECUTED ...]    put executed copies back in notebooks/
+    python notebooks/execute.py --check                   do the stored copies belong to the code as it is now?
+
+papermill executes; this adds what a batch needs on top: an unknown parameter is an error, a failure names its cell and
+leaves nothing that looks finished, and the copy holds neither clock times nor this machine's paths.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+STORED_PRESET = "lecture"  # of the copies that are committed
+MEND = "run `make notebooks`"
+
+
+class NotebookFailed(Exception):
+    """A notebook that cannot be run, or that failed; the message names the notebook and the cell."""
+
+
+# --- fingerprint
+
+
+def sources_hash(notebook: Path) -> str:
+    """Hash of every cell's source, prose included: changes with an edit, not when outputs are stored."""
+    return _sha256(*((cell.cell_type, cell.source) for cell in read(notebook).cells))
+
+
+def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
+    """Hash of all that the outputs follow from: the code cells, the code of mfglib/, the locked versions.
+
+    Comments and docstrings in mfglib/ do not count, so that better words make no stored output stale.
+    """
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
+    modules = [(path.relative_to(root).as_posix(), path) for path in sorted((root / "mfglib").rglob("*.py"))]
+    code = [(name, _outline(ast.parse(path.read_text(encoding="utf-8")))) for name, path in modules]
+    lock = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return _sha256(cells, code, [line for line in lock if line and not line.startswith("#")])
+
+
+def _outline(node: Any) -> Any:
+    """A syntax tree as nested lists, without docstrings, positions and empty fields.
+
+    Unlike `ast.dump` it is the same under every Python from 3.11 on: later ones only add fields that stay empty.
+    """
+    if isinstance(node, list):
+        return [_outline(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    if documented and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = fields["body"][1:]
+    return [type(node).__name__, [[name, _outline(value)] for name, value in fields.items() if value not in (None, [])]]
+
+
+def _sha256(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+# --- execute
+
+
+def execute(notebook: Path, destination: Path, *, figures: Path | None = None, parameters: dict[str, Any]) -> None:
+    """Run `notebook` with `parameters`, write the executed copy to `destination` and its figures into `figures`.
+
+    Both appear only on success, the copy last. A relative `figures` counts from the project's root; without it the
+    notebook draws but saves nothing.
+    Raises NotebookFailed for an unknown parameter, a failing cell, or figures other than those that
+    nb.metadata.mfglib.figures declares.
+    """
+    import papermill  # slow to import, and not needed to check or to hash
+
+    source = read(notebook)
+    made_from = fingerprint(source)  # before the run: an edit to mfglib/ while it lasts makes its outputs stale
+    defaults = {name: entry["default"] for name, entry in papermill.inspect_notebook(notebook).items()}
+    if unknown := sorted(set(parameters) - set(defaults)):
+        known = ", ".join(sorted(defaults)) or "none: no cell is tagged `parameters`"
+        raise NotebookFailed(f"{notebook}: unknown parameter {', '.join(unknown)}; known parameters: {known}")
+    if "preset" in parameters:
+        os.environ["MFGLIB_PRESET"] = str(parameters["preset"])  # else an exported one would win over what was asked
+
+    destination.unlink(missing_ok=True)  # an older success must not look like this run's
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.stem}-") as temporary:
+        drawn, copy = Path(temporary).resolve() / "figures", Path(temporary).resolve() / "executed.ipynb"
+        drawn.mkdir()
+        passed = parameters | ({"figures_dir": str(drawn)} if figures else {})
+        start = time.monotonic()
+        try:
+            papermill.execute_notebook(notebook, copy, passed, cwd=notebook.parent, progress_bar=False)
+        except papermill.PapermillExecutionError as error:
+            index = error.cell_index - bool(passed)  # papermill adds a cell for the parameters, near the top
+            trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))  # without terminal colours
+            raise NotebookFailed(
+                f"{trace}\n\n{notebook}: cell {index} failed with {error.ename}: {error.evalue}"
+            ) from None
+        except Exception as error:  # a kernel that dies or does not start has no cell to name
+            raise NotebookFailed(f"{notebook}: {type(error).__name__}: {error}") from error
+        seconds = round(time.monotonic() - start, 1)
+
+        declared = sorted(source.metadata.get("mfglib", {}).get("figures", []))
+        _check_figures(notebook, declared if figures else [], drawn)
+        executed = _clean(read(copy), {name: ast.literal_eval(value) for name, value in defaults.items()}, parameters)
+        executed.metadata["mfglib"] = {
+            "figures": source.metadata.get("mfglib", {}).get("figures", []),
+            "fingerprint": made_from,
+            "preset": parameters.get("preset", STORED_PRESET),
+            "seconds": seconds,
+        }
+        nbformat.write(executed, copy)
+        for file in sorted(path for path in drawn.rglob("*") if path.is_file()):
+            target = ROOT / figures / file.relative_to(drawn)  # an absolute folder stays as it is
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _publish(file, target)
+        _publish(copy, destination)
+
+
+def _is_injected(cell: NotebookNode) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def figure_files(stem: str) -> list[str]:
+    """The files of one figure, inside the folder of figures."""
+    return [f"{stem}.svg", f"{stem}.png", f"data/{stem}.csv", f"data/{stem}.json"]
+
+
+def _check_figures(notebook: Path, declared: list[str], drawn: Path) -> None:
+    wanted = {file for stem in declared for file in figure_files(stem)}
+    found = {path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.is_file()}
+    if wanted != found:
+        raise NotebookFailed(
+            f"{notebook}: metadata.mfglib.figures and the figures that were saved differ; "
+            f"declared only: {sorted(wanted - found)}, saved only: {sorted(found - wanted)}"
+        )
+
+
+def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[str, Any]) -> NotebookNode:
+    """Without clock times, paths and papermill's cell, except for the parameters that are not at their defaults."""
+    changed = {name: value for name, value in parameters.items() if value != defaults[name]}
+    cells = []
+    for cell in notebook.cells:
+        if _is_injected(cell):
+            if not changed:
+                continue
+            cell.source = "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in changed.items())])
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]  # papermill gives every cell an empty list
+        cells.append(cell)
+    notebook.cells = cells
+    executed = [cell for cell in cells if cell.get("execution_count")]
+    for count, cell in enumerate(executed, start=1):
+        cell.execution_count = count  # no gap where papermill's cell was
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata["language_info"] = {"name": "python"}  # no Python version: a new patch release changes nothing
+    return notebook
+
+
+def _publish(file: Path, target: Path) -> None:
+    """Copy beside the target, then rename: a target is always whole, on another file system too."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(file, part)
+    os.replace(part, target)
+
+
+# --- store and check
+
+
+def store(executed: list[Path], folder: Path) -> None:
+    """Put executed copies back in `folder`. Raises NotebookFailed if one is of another preset or of older sources."""
+    for path in executed:
+        notebook, target = read(path), folder / path.name
+        preset = notebook.metadata.get("mfglib", {}).get("preset")
+        if preset != STORED_PRESET:
+            raise NotebookFailed(f"{path}: stored notebooks hold the {STORED_PRESET} preset, this is {preset!r}")
+        if sources_hash(path) != sources_hash(target):
+            raise NotebookFailed(f"{target}: its cells changed since {path} was executed; {MEND} again")
+        _publish(path, target)
+        print(f"stored {target}")
+
+
+def problems(notebook: Path, root: Path = ROOT) -> list[str]:
+    """Why a stored notebook is not what the code makes now; empty if it is."""
+    nb, found = read(notebook), []
+    meta = nb.metadata.get("mfglib", {})
+    if meta.get("preset") != STORED_PRESET:
+        found.append(f"was not executed at the {STORED_PRESET} preset")
+    if meta.get("fingerprint") != fingerprint(nb, root):
+        found.append("its code cells, mfglib/ or requirements.lock changed since it was executed")
+    files = [f"figures/{file}" for stem in meta.get("figures", []) for file in figure_files(stem)]
+    if missing := [file for file in files if not (root / file).is_file()]:
+        found.append(f"figures are missing: {', '.join(missing)}")
+    for index, cell in enumerate(nb.cells):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        text = json.dumps(cell.outputs)
+        errors = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
+        if cell.execution_count is None:
+            found.append(f"cell {index} was never executed")
+        if re.search(r"Warning\b", errors):
+            found.append(f"cell {index} shows a warning: mend its cause first")
+        if str(root) in text or sys.prefix in text:
+            found.append(f"cell {index} shows a path of this machine: print it relative to the project")
+    return found
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+# --- command line
+
+
+def _literal(text: str) -> Any:
+    """3 is a number, None is None, and whatever is no Python literal is text: lecture."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", type=Path, help="NOTEBOOK DESTINATION; with --store or --check: notebooks")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="where figures go; without it, nowhere")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--store", action="store_true", help="put executed copies (default: all) back in notebooks/")
+    mode.add_argument("--check", action="store_true", help="fail if a stored notebook (default: any) is stale")
+    options = parser.parse_args(arguments)
+    try:
+        if options.store:
+            results = ROOT / "results" / STORED_PRESET / "notebooks"
+            store(options.paths or sorted(results.glob("*.ipynb")), ROOT / "notebooks")
+        elif options.check:
+            paths = options.paths or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+            if found := [f"{path}: {problem}" for path in paths for problem in problems(path)]:
+                raise NotebookFailed("\n".join([*found, f"To mend: {MEND}."]))
+            print(f"{len(paths)} stored notebooks belong to the code")
+        elif len(options.paths) != 2:
+            parser.error("expected NOTEBOOK DESTINATION, or one of --store, --check")
+        else:
+            parameters = {name: _literal(value) for name, value in options.parameter}
+            execute(*options.paths, figures=options.figures, parameters=parameters)
+    except NotebookFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

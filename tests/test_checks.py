@@ -1,0 +1,34 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from mfglib.checks import DivergenceError, require_finite, require_positive
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_a_divergence_of_the_learner_named(bad):
+    module = torch.nn.Linear(2, 1)
+    require_finite("flow", 1.0, torch.ones(3), module)
+    with torch.no_grad():
+        module.bias.fill_(bad)
+    for value in (bad, torch.tensor([0.0, bad]), module):
+        with pytest.raises(DivergenceError, match="^flow: "):
+            require_finite("flow", 1.0, value)
+    assert issubclass(DivergenceError, ArithmeticError)
+
+
+@dataclass
+class Sizes:
+    n: object = 1
+    widths: object = (1, 2.5)
+
+
+@pytest.mark.parametrize("bad", [0, -1, math.nan, None, "3", True, [1]])
+def test_what_is_not_positive_is_named_and_shown(bad):
+    require_positive(Sizes(), "n", "widths")
+    for name, value in (("n", bad), ("widths", (1, bad)), ("widths", ())):
+        with pytest.raises(ValueError) as error:
+            require_positive(Sizes(**{name: value}), "n", "widths")
+        assert str(error.value) == f"Sizes.{name}: expected > 0, got {value!r}"

@@ -1,0 +1,175 @@
+"""notebooks/execute.py on tiny notebooks: what it keeps, what it refuses, and what makes a stored copy stale."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from notebooks import execute
+
+PARAMETERS = 'preset = "lecture"\nseed = 0\nfigures_dir = None'
+SAVE = """from pathlib import Path
+if figures_dir is not None:
+    (Path(figures_dir) / "data").mkdir()
+    for file in ("plot.svg", "plot.png", "data/plot.csv", "data/plot.json"):
+        (Path(figures_dir) / file).write_text(preset)"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*sources, figures=()):
+        cells = [v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+        cells += [v4.new_code_cell(source) for source in sources]
+        for index, cell in enumerate(cells):
+            cell["id"] = f"cell-{index}"
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "mfglib": {"figures": list(figures)}})
+        nbformat.write(notebook, tmp_path / "tiny.ipynb")
+        return tmp_path / "tiny.ipynb"
+
+    return write
+
+
+def run(*arguments):
+    """The command line in a process of its own, where third-party warnings of kernel and event loop stay."""
+    command = [sys.executable, execute.__file__, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_success_keeps_a_clean_copy_and_its_figures(write, tmp_path):
+    notebook = write(SAVE, "print(preset, seed)\nseed", figures=["plot"])
+    done = run(notebook, tmp_path / "out/tiny.ipynb", "--figures", tmp_path / "figures", "-p", "seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "figures") == sorted(execute.figure_files("plot"))
+    assert files(tmp_path / "out") == ["tiny.ipynb"]
+
+    text = (tmp_path / "out/tiny.ipynb").read_text()
+    assert str(tmp_path) not in text and "papermill" not in text and "iopub" not in text and "duration" not in text
+    copy = execute.read(tmp_path / "out/tiny.ipynb")
+    nbformat.validate(copy)
+    assert copy.cells[1].source == "# Parameters\nseed = 3"  # not at its default, so the reader has to see it
+    assert [cell.execution_count for cell in copy.cells] == [1, 2, 3, 4]
+    assert copy.cells[3].outputs[0].text == "lecture 3\n"
+    assert copy.metadata.mfglib.preset == "lecture" and copy.metadata.mfglib.seconds > 0
+
+
+def test_default_parameters_leave_the_cells_as_they_were_and_runs_are_equal(write, tmp_path):
+    notebook, copies = write("preset"), []
+    for name in ("one", "two"):
+        assert run(notebook, tmp_path / name / "tiny.ipynb", "-p", "preset", "lecture").returncode == 0
+        copies.append(json.loads((tmp_path / name / "tiny.ipynb").read_text()))
+        del copies[-1]["metadata"]["mfglib"]  # holds the run time
+    assert copies[0] == copies[1]
+    assert [cell["source"] for cell in copies[0]["cells"]] == [
+        cell["source"] for cell in json.loads(notebook.read_text())["cells"]
+    ]
+    assert execute.sources_hash(tmp_path / "one/tiny.ipynb") == execute.sources_hash(notebook)
+
+
+def test_failing_cell_is_named_and_nothing_is_left(write, tmp_path):
+    notebook = write(SAVE, "1 / 0", figures=["plot"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/tiny.ipynb").write_text("an older success")
+    failed = run(notebook, tmp_path / "out/tiny.ipynb", "--figures", tmp_path / "figures", "-p", "preset", "smoke")
+    assert failed.returncode == 1
+    last = failed.stderr.strip().splitlines()[-1]
+    assert last == f"{notebook}: cell 2 failed with ZeroDivisionError: division by zero"
+    assert files(tmp_path / "out") == [] and not (tmp_path / "figures").exists()
+
+
+def test_unknown_parameter_is_an_error_that_lists_the_known_ones(write, tmp_path):
+    failed = run(write("1"), tmp_path / "out/tiny.ipynb", "-p", "sed", "1")
+    assert failed.returncode == 1
+    assert "unknown parameter sed; known parameters: figures_dir, preset, seed" in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_must_be_those_declared(write, tmp_path):
+    failed = run(write(SAVE, figures=["other"]), tmp_path / "out/tiny.ipynb", "--figures", tmp_path / "figures")
+    assert failed.returncode == 1 and "other.svg" in failed.stderr and "plot.svg" in failed.stderr
+    assert files(tmp_path / "out") == [] and not (tmp_path / "figures").exists()
+
+
+MODULE = '"""Module."""\n\n\ndef f(x):\n    """Doubles."""\n    return 2 * x  # why\n'
+SAME = [
+    MODULE.replace("Doubles", "Twice x"),
+    MODULE.replace("# why", "# another reason"),
+    MODULE.replace('    """Doubles."""\n', ""),
+]
+OTHER = [MODULE.replace("2 * x", "3 * x"), MODULE.replace("def f", "def g"), MODULE.replace("2 * x", "x * 2")]
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "mfglib/sub").mkdir(parents=True)
+    (tmp_path / "mfglib/sub/module.py").write_text(MODULE)
+    (tmp_path / "requirements.lock").write_text("# a comment\nnumpy==2.0.0\n")
+    return tmp_path
+
+
+def test_fingerprint_follows_code_and_not_words(project, write):
+    notebook = execute.read(write("x = 1"))
+    first = execute.fingerprint(notebook, project)
+    for text in SAME:
+        (project / "mfglib/sub/module.py").write_text(text)
+        assert execute.fingerprint(notebook, project) == first, text
+    for text in OTHER:
+        (project / "mfglib/sub/module.py").write_text(text)
+        assert execute.fingerprint(notebook, project) != first, text
+
+
+def test_fingerprint_follows_cells_and_lock(project, write):
+    notebook = execute.read(write("x = 1"))
+    first = execute.fingerprint(notebook, project)
+    notebook.cells.insert(0, v4.new_markdown_cell("prose"))
+    assert execute.fingerprint(notebook, project) == first
+    notebook.cells[-1].source = "x = 2"
+    assert execute.fingerprint(notebook, project) != first
+    notebook.cells[-1].source = "x = 1"
+    (project / "requirements.lock").write_text("numpy==2.0.1\n")
+    assert execute.fingerprint(notebook, project) != first
+
+
+def test_stored_copy_is_checked(project, write):
+    path = write("x = 1")
+    notebook = execute.read(path)
+    for count, cell in enumerate(notebook.cells, start=1):
+        cell.execution_count = count
+    notebook.metadata["mfglib"] = {"preset": "lecture", "figures": []}
+    notebook.metadata.mfglib["fingerprint"] = execute.fingerprint(notebook, project)
+    nbformat.write(notebook, path)
+    assert execute.problems(path, project) == []
+
+    notebook.metadata.mfglib["figures"] = ["plot"]
+    notebook.cells[1].execution_count = None
+    notebook.cells[1].outputs = [v4.new_output("stream", name="stderr", text=f"{project}: UserWarning: odd\n")]
+    nbformat.write(notebook, path)
+    (project / "mfglib/sub/module.py").write_text(OTHER[0])
+    found = "\n".join(execute.problems(path, project))
+    for part in ("changed since", "figures/plot.svg", "never executed", "a warning", "a path of this machine"):
+        assert part in found
+
+
+def test_store_refuses_another_preset_and_older_cells(project, write, tmp_path):
+    path = write("x = 1")
+    (tmp_path / "results").mkdir()
+    executed = execute.read(path)
+    executed.metadata["mfglib"] = {"preset": "smoke"}
+    nbformat.write(executed, tmp_path / "results/tiny.ipynb")
+    with pytest.raises(execute.NotebookFailed, match="lecture preset"):
+        execute.store([tmp_path / "results/tiny.ipynb"], tmp_path)
+    executed.metadata["mfglib"] = {"preset": "lecture"}
+    nbformat.write(executed, tmp_path / "results/tiny.ipynb")
+    execute.store([tmp_path / "results/tiny.ipynb"], tmp_path)
+    assert execute.read(path).metadata.mfglib.preset == "lecture"
+    executed.cells[1].source = "x = 2"
+    nbformat.write(executed, tmp_path / "results/tiny.ipynb")
+    with pytest.raises(execute.NotebookFailed, match="changed since"):
+        execute.store([tmp_path / "results/tiny.ipynb"], tmp_path)

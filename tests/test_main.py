@@ -1,0 +1,75 @@
+"""`python -m mfglib`, and what importing it does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mfglib.__main__ import GAMES, main
+from mfglib.exact import lq_equilibrium, lq_fictitious_play
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def call(monkeypatch):
+    monkeypatch.delenv("MFGLIB_PRESET", raising=False)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mfglib", *map(str, arguments)])
+        main()
+
+    return call
+
+
+def test_train_and_summary(call, tmp_path):
+    histories = []
+    for game, averaging, seed in (("lq", "uniform", 0), ("lq-cohesion-2", "geometric", 1)):
+        directory = tmp_path / "smoke" / game / averaging / f"seed-{seed}"
+        call("train", game, "--averaging", averaging, "--seed", seed, "--preset", "smoke", "--directory", directory)
+        histories.append(directory / "history.csv")
+        assert list(pd.read_csv(histories[-1])["iteration"]) == [0, 1, 2]
+    call("summary", *histories, "--output", tmp_path / "out" / "table.csv")
+    table = pd.read_csv(tmp_path / "out" / "table.csv")
+    assert len(table) == 6
+    for (game, averaging, seed), rows in table.groupby(["game", "averaging", "seed"]):
+        exact = lq_fictitious_play(GAMES[game], 2, averaging).exploitability
+        np.testing.assert_allclose(rows["exact_exploitability"], exact, rtol=1e-5)
+        np.testing.assert_allclose(rows["equilibrium_value"], lq_equilibrium(GAMES[game]).value, rtol=1e-5)
+        history = pd.read_csv(tmp_path / "smoke" / game / averaging / f"seed-{seed}" / "history.csv")
+        np.testing.assert_allclose(rows["exploitability"], history["exploitability"], rtol=1e-5)
+
+
+def test_the_environment_decides_sizes_and_iterations_alike(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFGLIB_PRESET", "smoke")
+    monkeypatch.setattr("mfglib.__main__.ITERATIONS", {"smoke": 1, "lecture": 3, "paper": 3})
+    call("train", "lq", "--preset", "lecture", "--directory", tmp_path / "run")
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 2
+
+
+def test_finished_run_is_not_run_again_and_other_settings_need_overwrite(call, tmp_path):
+    train = ("train", "lq", "--preset", "smoke", "--directory", tmp_path)
+    call(*train)
+    before = (tmp_path / "history.csv").read_text()
+    call(*train)
+    assert (tmp_path / "history.csv").read_text() == before
+    with pytest.raises(ValueError, match="seed"):
+        call(*train, "--seed", 1)
+    call(*train, "--seed", 1, "--overwrite")
+    assert (tmp_path / "history.csv").read_text() != before
+
+
+def test_unknown_names_are_refused(call, capsys):
+    for arguments in (["train", "chess", "--directory", "x"], ["train", "lq", "--preset", "huge"], []):
+        with pytest.raises(SystemExit):
+            call(*arguments)
+    assert "chess" in capsys.readouterr().err
+
+
+def test_import_and_help_raise_no_warning():
+    for code in (["-c", "import mfglib, mfglib.plots, mfglib.widgets; mfglib.solve"], ["-m", "mfglib", "--help"]):
+        result = subprocess.run([sys.executable, "-W", "error", *code], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0 and not result.stderr, result.stderr

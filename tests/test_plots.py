@@ -1,0 +1,154 @@
+import json
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from mfglib import plots, widgets
+from mfglib.exact import lq_equilibrium
+from mfglib.games import LinearQuadratic
+
+MADE = {"seed": 3, "preset": "smoke"}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def picture(scale: float = 1.0):
+    fig, axes = plots.panels(1, 2)
+    x = np.linspace(-1, 1, 30)
+    plots.band(axes[0, 0], x, scale * x, 0.1 + 0 * x, "line")
+    plots.heatmap(axes[0, 1], [0, 1, 2], x, scale * np.outer([1, -2, 3], x), "action", centred=True)
+    plots.legends(axes[0, 0])
+    return fig, pd.DataFrame({"x": x, "y": scale * x})
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_unchanged_figure_is_an_unchanged_file(tmp_path):
+    for folder in ("a", "b"):
+        plots.save(*_named(picture()), figures_dir=tmp_path / folder, game=LinearQuadratic(), **MADE)
+    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert set(first) == {"one.svg", "one.png", "data/one.csv", "data/one.json"}
+    assert first == second
+    plots.save(*_named(picture(2.0)), figures_dir=tmp_path / "b", game=LinearQuadratic(), **MADE)
+    changed = contents(tmp_path / "b")
+    assert all(changed[file] != first[file] for file in ("one.svg", "one.png", "data/one.csv"))
+    assert changed["data/one.json"] == first["data/one.json"]
+
+
+def _named(made):
+    fig, data = made
+    return fig, "one", data
+
+
+def test_the_data_and_the_provenance_can_be_read_back(tmp_path):
+    fig, data = picture()
+    game = LinearQuadratic(A=[[1.0, 0.1], [0.0, 1.0]], horizon=7)
+    plots.save(fig, "one", data, figures_dir=tmp_path, game=game, parameters={"steps": np.arange(3)}, **MADE)
+    back = pd.read_csv(tmp_path / "data" / "one.csv")
+    np.testing.assert_allclose(back, data, rtol=1e-7)
+    made_by = json.loads((tmp_path / "data" / "one.json").read_text())
+    assert made_by["game"]["class"] == "LinearQuadratic" and made_by["game"]["A"] == [[1.0, 0.1], [0.0, 1.0]]
+    assert made_by["game"]["horizon"] == 7 and made_by["parameters"] == {"steps": [0, 1, 2]}
+    assert (made_by["seed"], made_by["preset"]) == (3, "smoke")
+    assert set(made_by["versions"]) == {"python", "torch", "numpy", "matplotlib", "mfglib"}
+    assert made_by["git"] is None or set(made_by["git"]) == {"commit", "dirty"}
+    assert str(plots.ROOT) not in json.dumps(made_by)  # nothing of this machine
+
+
+def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "ROOT", tmp_path)
+    fig, data = picture()
+    plots.save(fig, "one", data, figures_dir=None, **MADE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_directory_counts_from_the_project(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "ROOT", tmp_path / "project")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fig, data = picture()
+    plots.save(fig, "one", data, figures_dir="figures", **MADE)
+    assert (tmp_path / "project" / "figures" / "data" / "one.csv").exists()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "../one", "a/b", "One", "one.png"])
+def test_a_name_that_is_not_plain_is_refused(tmp_path, name):
+    fig, data = picture()
+    with pytest.raises(ValueError, match="name: expected lower-case"):
+        plots.save(fig, name, data, figures_dir=tmp_path, **MADE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_save_leaves_nothing_that_looks_finished(tmp_path):
+    fig, data = picture()
+    with pytest.raises(TypeError, match="parameters: expected numbers"):
+        plots.save(fig, "one", data, figures_dir=tmp_path, parameters={"what": object()}, **MADE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_over_seeds_draws_mean_and_spread():
+    frame = pd.DataFrame({"iteration": [0, 1] * 3, "gap": [1.0, 0.1, 2.0, 0.2, 3.0, 0.3], "seed": [0, 0, 1, 1, 2, 2]})
+    fig, axes = plots.panels(1, 2)
+    plots.over_seeds(axes[0, 0], frame, "iteration", "gap")
+    np.testing.assert_allclose(axes[0, 0].lines[0].get_ydata(), [2.0, 0.2])
+    low, high = axes[0, 0].collections[0].get_datalim(axes[0, 0].transData).intervaly
+    np.testing.assert_allclose((low, high), (0.1, 3.0))  # 0.2 − 0.1 and 2 + 1
+    assert axes[0, 0].get_yscale() == "log"
+    plots.over_seeds(axes[0, 1], frame[frame["seed"] == 0].assign(game="a"), "iteration", "gap", hue="game", log=False)
+    assert [line.get_label() for line in axes[0, 1].lines] == ["a"]  # one seed: a line and no spread
+
+
+def test_ellipses_have_the_right_size():
+    fig, axes = plots.panels(1, 1)
+    cov = np.diag([4.0, 0.25])[None]
+    plots.ellipses(axes[0, 0], np.array([[1.0, 2.0]]), cov, times=[0])
+    x, y = axes[0, 0].lines[1].get_data()
+    np.testing.assert_allclose([(x - 1).max(), (y - 2).max()], [4.0, 1.0], rtol=1e-2)  # 2 standard deviations
+    np.testing.assert_allclose((x - 1) ** 2 / 4 + (y - 2) ** 2 / 0.25, 4.0)
+
+
+def test_every_drawing_function_draws(tmp_path):
+    x, t = np.linspace(-1, 1, 50), np.arange(4)
+    density = np.exp(-((x - 0.1 * t[:, None]) ** 2))
+    fig, axes = plots.panels(2, 3)
+    plots.density_over_time(axes[0, 0], x, density, t, reference=1.1 * density)
+    plots.heatmap(axes[0, 1], t, x, density, "density")
+    plots.histogram(axes[0, 2], x, x, np.full(50, 0.5))
+    plots.population_paths(axes[1, 0], density, density.mean(1), density.mean(1))
+    plots.lines(axes[1, 1], x, dict(enumerate(density)), prefix="t = ", ordered=True)
+    plots.slope(axes[1, 2], [1, 10], (1, 2.0), -0.5, "guide")
+    np.testing.assert_allclose(axes[1, 2].lines[0].get_ydata(), [2.0, 2.0 / np.sqrt(10)])
+    plots.legends(axes[0, 0], axes[1, 1])
+    assert [text.get_text() for text in axes[0, 0].get_legend().get_texts()] == ["exact", "learned"]
+    plots.save(fig, "all", pd.DataFrame({"x": x}), figures_dir=tmp_path, **MADE)
+
+
+def test_the_explorer_answers_to_its_sliders():
+    explorer = widgets.equilibrium_explorer(c_a=10.0, horizon=5)
+    assert bytes(explorer.children[-1].value).startswith(b"\x89PNG")
+    sliders = {slider.description: slider for row in explorer.children[:-1] for slider in row.children}
+    assert set(sliders) == {"c_m", "c_a", "x_target", "share"}
+    for name, value in (("c_m", 7.0), ("c_a", 3.0), ("x_target", -0.4), ("share", 1.2)):
+        before, sliders[name].value = bytes(explorer.children[-1].value), value
+        assert bytes(explorer.children[-1].value) != before, name
+
+
+def test_scaled_equilibrium_is_the_equilibrium_at_one():
+    game = LinearQuadratic(c_a=10.0, horizon=5)
+    eq, judged = widgets.scaled_equilibrium(game, 1.0)
+    assert abs(judged.value) < 1e-10 and abs(judged.policy_value - lq_equilibrium(game).value) < 1e-10
+    assert widgets.scaled_equilibrium(game, 0.5)[1].value > 0

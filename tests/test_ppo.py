@@ -1,0 +1,121 @@
+import math
+
+import pytest
+import torch
+from helpers import gen
+
+from mfglib.checks import DivergenceError
+from mfglib.exact import lq_best_response, lq_equilibrium
+from mfglib.exploitability import best_response_gap
+from mfglib.games import LinearQuadratic
+from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy
+from mfglib.population import MeanPath
+from mfglib.rl import Critic, PPOConfig, best_response
+from mfglib.rl.ppo import _batch
+from mfglib.rollout import Rollout, rollout
+from mfglib.seeds import isolated
+
+GAME = LinearQuadratic(horizon=3, c_x=1.0, c_a=0.5, initial_std=0.5, noise_std=0.1)
+CROWD = lq_equilibrium(GAME).population
+
+
+def learners(game=GAME):
+    d, k = game.state_dim, game.action_dim
+    with isolated(0, "learners"):
+        policy = GaussianPolicy(game.horizon, torch.zeros(d), torch.ones(d), torch.ones(k), (32, 32), min_std=0.1)
+        return policy, Critic(game.horizon, torch.zeros(d), torch.ones(d), (32, 32))
+
+
+@pytest.mark.parametrize(
+    ("game", "population"),
+    [
+        (GAME, CROWD),
+        (GAME, MeanPath(torch.linspace(1, -1, 4)[:, None])),
+        (LinearQuadratic(horizon=2, A=[1.0, 0.8], B=[[1.0], [0.5]], c_a=0.5), MeanPath(torch.zeros(3, 2))),
+    ],
+    ids=["against the equilibrium", "against a moving crowd", "two states, one action"],
+)
+def test_best_response_is_nearly_optimal(game, population):
+    policy, critic = learners(game)
+    before = best_response_gap(game, Greedy(policy), population, gen(5))
+    losses = best_response(game, population, policy, critic, PPOConfig(agents=256), gen(1), updates=40)
+    gap = best_response_gap(game, Greedy(policy), population, gen(5))
+    path = torch.stack([population.mean(t) for t in range(game.horizon + 1)]).double()
+    optimum = lq_best_response(game, path.numpy())
+    assert gap < 0.03 * abs(optimum.value) and gap < 0.1 * before
+    exact = AffinePolicy(torch.as_tensor(optimum.K), torch.as_tensor(optimum.k))
+    values = [rollout(game, p, population, n=20_000, generator=gen(6)).value for p in (Greedy(policy), exact)]
+    assert values[0] == pytest.approx(values[1], rel=0.04)  # and in rewards, without the certified gap
+    assert set(losses) == {"policy_loss", "critic_loss"} and all(math.isfinite(v) for v in losses.values())
+
+
+def test_warm_start_goes_on_from_where_it_was():
+    policy, critic = learners()
+    best_response(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(1), updates=30)
+    first = best_response_gap(GAME, Greedy(policy), CROWD, gen(5))
+    best_response(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(2), updates=5)
+    assert best_response_gap(GAME, Greedy(policy), CROWD, gen(5)) < 2 * first + 0.01
+
+
+def test_same_generator_same_best_response():
+    results = []
+    for seed in (1, 1, 2):
+        policy, critic = learners()
+        best_response(GAME, CROWD, policy, critic, PPOConfig(agents=32), gen(seed), updates=2)
+        results.append(torch.cat([p.flatten() for p in policy.parameters()]))
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+def play(T=3, n=400):
+    policy, critic = learners()
+    critic.shift.copy_(torch.tensor([-1.0, -2.0, -3.0]))
+    critic.unit.copy_(torch.tensor([1.0, 2.0, 0.5]))
+    return rollout(GAME, policy, CROWD, n=n, generator=gen()), policy, critic
+
+
+@pytest.mark.parametrize("gae_lambda", [0.3, 0.9, 1.0])
+def test_advantages_and_targets_are_the_textbooks(gae_lambda):
+    """arXiv 1506.02438, Eq. 16 without discount, as a sum over later times instead of a recursion."""
+    r, policy, critic = play()
+    T, n, _ = r.a.shape
+    with torch.no_grad():
+        V = [critic(torch.full((n,), t), r.x[t]) for t in range(T)] + [r.reward[T]]  # the last value is known
+    delta = [r.reward[t] + V[t + 1] - V[t] for t in range(T)]
+    advantage = torch.stack([sum(gae_lambda ** (s - t) * delta[s] for s in range(t, T)) for t in range(T)])
+    target = advantage + torch.stack(V[:T])
+    t, x, a, log_prob, ours, normalised = _batch(r, policy, critic, PPOConfig(gae_lambda=gae_lambda))
+    for s in range(T):  # what is left after a regression on 1, x, x², in its own unit; up to the small ridge
+        features = torch.cat([torch.ones(n, 1), r.x[s], r.x[s].square()], -1)
+        left = advantage[s] - features @ torch.linalg.lstsq(features, advantage[s]).solution
+        torch.testing.assert_close(ours.view(T, n)[s], left / left.std(), atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(critic.shift, target.mean(1))
+    back = normalised.view(T, n) * critic.unit[:, None] + critic.shift[:, None]
+    torch.testing.assert_close(back, target, atol=1e-4, rtol=1e-4)
+    assert torch.equal(t.view(T, n)[:, 0], torch.arange(T)) and torch.equal(x.view(T, n, 1), r.x[:-1])
+    torch.testing.assert_close(log_prob.view(T, n)[1], policy.log_prob(1, r.x[1], r.a[1]))
+    if gae_lambda == 1:  # then a target is the reward to go
+        torch.testing.assert_close(target, r.reward.flip(0).cumsum(0).flip(0)[:T], atol=1e-4, rtol=1e-4)
+
+
+def test_constant_rewards_do_not_divide_by_zero():
+    r, policy, critic = play()
+    batch = _batch(Rollout(r.x, r.a, torch.zeros_like(r.reward)), policy, critic, PPOConfig(gae_lambda=1.0))
+    assert all(torch.isfinite(v).all() for v in batch)
+
+
+class Broken(LinearQuadratic):
+    def reward(self, t, x, a, population):
+        return super().reward(t, x, a, population) + (math.nan if t == 1 else 0.0)
+
+
+def test_reward_that_is_not_a_number_is_a_divergence():
+    policy, critic = learners()
+    with pytest.raises(DivergenceError, match="best response"):
+        best_response(Broken(horizon=3), CROWD, policy, critic, PPOConfig(agents=32), gen(), updates=2)
+
+
+@pytest.mark.parametrize("field", ["agents", "updates", "epochs", "learning_rate", "clip", "exploration_std"])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, None])
+def test_configuration_validates_itself(field, value):
+    with pytest.raises(ValueError, match=rf"PPOConfig\.{field}: expected > 0, got {value!r}"):
+        PPOConfig(**{field: value})

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from helpers import BlackBox, Congestion, gen, random_game
+
+from mfglib.exact import lq_equilibrium
+from mfglib.games import LinearQuadratic
+from mfglib.policy import AffinePolicy
+from mfglib.population import MeanPath
+from mfglib.rollout import rollout
+
+STEPS = dict(horizon=2, initial_std=0.0, noise_std=0.0, initial_mean=1.0)
+
+
+@pytest.mark.parametrize(("d", "k", "T"), [(1, 1, 1), (2, 3, 4), (4, 2, 2)])
+def test_shapes(d, k, T):
+    game = random_game(d, k, T)
+    r = rollout(game, lq_equilibrium(game).policy, n=7, generator=gen())
+    assert (r.x.shape, r.a.shape, r.reward.shape) == ((T + 1, 7, d), (T, 7, k), (T + 1, 7))
+    assert r.value == pytest.approx(r.reward.sum(0).mean().item())
+
+
+def test_a_deterministic_game_by_hand():
+    game = LinearQuadratic(A=0.5, B=2.0, A_bar=1.0, c_x=3.0, c_a=0.7, c_m=2.0, x_target=0.25, **STEPS)
+    policy = AffinePolicy(torch.full((2, 1, 1), -0.5), torch.tensor([[0.1], [0.2]]))
+    m = [0.3, -0.2, 0.9]
+    r = rollout(game, policy, MeanPath(torch.tensor(m)[:, None]), n=3, generator=gen())
+    x, total, xs, actions, rewards = 1.0, 0.0, [], [], []
+    for t in range(3):
+        a = [-0.5 * x + 0.1, -0.5 * x + 0.2, 0.0][t]  # the last reward has a = 0
+        rewards.append(-3 * (x - 0.25) ** 2 - 0.7 * a**2 - 2 * (x - m[t]) ** 2)
+        xs, actions, total = [*xs, x], [*actions, a], total + rewards[-1]
+        x = 0.5 * x + 2 * a + m[t]
+    for agent in range(3):
+        torch.testing.assert_close(r.x[:, agent, 0], torch.tensor(xs))
+        torch.testing.assert_close(r.a[:, agent, 0], torch.tensor(actions[:2]))
+        torch.testing.assert_close(r.reward[:, agent], torch.tensor(rewards))
+    assert r.value == pytest.approx(total, rel=1e-6)
+
+
+def test_without_a_population_the_agents_are_the_population():
+    game = LinearQuadratic(A_bar=0.5, c_m=2.0, horizon=3, noise_std=0.0)
+    r = rollout(game, AffinePolicy(torch.zeros(3, 1, 1), torch.ones(3, 1)), n=50, generator=gen())
+    for t in range(4):
+        own_mean = r.x[t].mean(0)
+        a = r.a[t] if t < 3 else torch.zeros(50, 1)
+        torch.testing.assert_close(r.reward[t], game.reward(t, r.x[t], a, MeanPath(own_mean.expand(4, 1))))
+        if t < 3:
+            torch.testing.assert_close(r.x[t + 1], r.x[t] + r.a[t] + 0.5 * own_mean)
+
+
+def test_given_population_is_asked_at_each_time_and_does_not_react():
+    asked = []
+
+    class Recorder:
+        def mean(self, t):
+            asked.append(t)
+            return torch.zeros(1)
+
+    game = LinearQuadratic(horizon=3, c_m=1.0)
+    rollout(game, lq_equilibrium(game).policy, Recorder(), n=5, generator=gen())
+    assert sorted(asked) == [0, 0, 1, 1, 2, 2, 3]  # step and reward at each t < T, the last reward at T
+
+
+def test_policy_is_never_asked_at_the_last_time():
+    times = []
+
+    class Recorder:
+        def sample(self, t, x):
+            times.append(t)
+            return torch.zeros(len(x), 1)
+
+    rollout(LinearQuadratic(horizon=3), Recorder(), n=5, generator=gen())
+    assert times == [0, 1, 2]
+
+
+def test_actions_are_recorded_as_the_policy_chose_them():
+    game = LinearQuadratic(a_bound=0.1, horizon=1, noise_std=0.0, A_bar=0.0)
+    r = rollout(game, AffinePolicy(torch.zeros(1, 1, 1), torch.full((1, 1), 5.0)), n=4, generator=gen())
+    assert (r.a == 5).all()
+    torch.testing.assert_close(r.x[1], r.x[0] + 0.1)
+
+
+def test_same_generator_same_play():
+    game, policy = Congestion(), AffinePolicy(torch.zeros(3, 1, 1), torch.zeros(3, 1), std=0.5)
+    first, again, other = (rollout(game, policy, n=20, generator=gen(s)) for s in (1, 1, 2))
+    assert torch.equal(first.x, again.x) and torch.equal(first.reward, again.reward)
+    assert not torch.equal(first.x, other.x)
+
+
+def test_no_gradient_is_kept():
+    game = LinearQuadratic(horizon=2)
+    r = rollout(game, BlackBox(lq_equilibrium(game).policy), n=5, generator=gen())
+    assert not r.x.requires_grad and not r.reward.requires_grad

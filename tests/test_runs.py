@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import Congestion
+
+from mfglib import runs
+from mfglib.games import LinearQuadratic
+
+
+def test_description_holds_every_parameter_of_a_game():
+    description = runs.describe(LinearQuadratic(c_m=2.5))
+    assert description["c_m"] == [[2.5]] and description["x_bound"] is None
+    assert json.loads(json.dumps(description)) == description
+    assert description == runs.describe(LinearQuadratic(c_m=2.5)) != runs.describe(LinearQuadratic(c_m=2.6))
+
+
+def test_description_tells_games_apart_by_attributes_of_any_kind():
+    described = []
+    for value in (1, 1.5, "1", (1, 2), np.float32(1), np.ones(2), torch.ones(2) * 2, {"a": 1}, None):
+        game = Congestion()
+        game.value = value
+        described.append(json.dumps(runs.describe(game)))
+    assert len(set(described)) == len(described)
+
+
+def test_description_does_not_depend_on_where_objects_lie_in_memory():
+    """Otherwise no other process could resume the run."""
+
+    def game():
+        made = Congestion()
+        made.cost = lambda x: x**2
+        return made
+
+    first, second = game(), game()
+    assert runs.describe(first) == runs.describe(second)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    (tmp_path / "mfglib" / "games").mkdir(parents=True)
+    (tmp_path / "mfglib" / "plots.py").write_text("x = 1")
+    file = tmp_path / "mfglib" / "games" / "own.py"
+    file.write_text('"""What."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    return file
+
+
+def test_fingerprint_follows_code_and_not_words(source):
+    first = runs.code_fingerprint()
+    source.write_text('"""Other."""\n\ndef f( x ):  # why\n    return x + 1\n')
+    assert runs.code_fingerprint() == first
+    (source.parents[1] / "plots.py").write_text("x = 2")
+    assert runs.code_fingerprint() == first
+    source.write_text("def f(x):\n    return x + 2\n")
+    assert runs.code_fingerprint() != first
+
+
+def test_fingerprint_follows_the_names_of_files(source):
+    first = runs.code_fingerprint()
+    source.rename(source.with_name("another.py"))
+    assert runs.code_fingerprint() != first
+
+
+def test_a_run_of_other_code_is_refused(tmp_path, monkeypatch):
+    runs.RunDirectory(tmp_path / "run", {"seed": 0})
+    runs.RunDirectory(tmp_path / "run", {"seed": 0})
+    monkeypatch.setattr(runs, "code_fingerprint", lambda: "changed")
+    with pytest.raises(ValueError, match=r"other settings \(code\)"):
+        runs.RunDirectory(tmp_path / "run", {"seed": 0})
+
+
+def test_write_makes_folders_and_leaves_no_half_file(tmp_path):
+    file = tmp_path / "a" / "b.txt"
+    runs.write(file, "one")
+    runs.write(file, "two")
+    assert file.read_text() == "two" and [f.name for f in file.parent.iterdir()] == ["b.txt"]
+
+
+def test_latest_is_the_newest_whole_checkpoint(tmp_path):
+    run = runs.RunDirectory(tmp_path, {})
+    assert run.latest() is None
+    for name in ("checkpoint-0002.safetensors", "checkpoint-0010.safetensors", "checkpoint-0011.part"):
+        (tmp_path / name).touch()
+    assert run.latest().name == "checkpoint-0010.safetensors"
