@@ -18,7 +18,7 @@ from mfglib.exploitability import best_response_gap, certifiable, exploitability
 from mfglib.flow import TimeFlow, fit_flow
 from mfglib.games.base import Game, Population, check_game, integer
 from mfglib.policy import GaussianPolicy, Greedy, Policy, averaging_weights
-from mfglib.presets import PRESETS, Config, resolve_preset
+from mfglib.presets import Config, preset_config, resolve_preset
 from mfglib.rl import Critic, best_response
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
@@ -49,7 +49,7 @@ def solve(
     averaging: str = "uniform",
     step: float = 0.5,
     seed: int = 0,
-    preset: str = "lecture",
+    preset: str | None = None,
     config: Config | None = None,
     directory: str | Path | None = None,
     overwrite: bool = False,
@@ -63,7 +63,8 @@ def solve(
         algorithm: "deda-fp" (paper, Algo. 3).
         iterations: K, the number of best responses.
         averaging: "uniform" (the paper's steps 1/k), "linear" (2/(k+1)) or "geometric" (constant `step`).
-        preset, config: sizes and budgets; `config` replaces the preset's.
+        preset: sizes and budgets, "smoke", "lecture" or "paper"; None takes MFGLIB_PRESET if set, else "lecture".
+        config: replaces the preset's.
         directory: where to checkpoint after each iteration. The same call finds it there and goes on, bit for bit
             as if it had never stopped. ValueError if it holds another run, unless `overwrite` (which deletes that).
         certify: measure exploitability at each iteration; None does so if an exact solver knows the game.
@@ -79,13 +80,15 @@ def solve(
         raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
     if not 0 < step < 1:
         raise ValueError(f"step: expected a number between 0 and 1, got {step!r}")
-    config = PRESETS[resolve_preset(preset)] if config is None else config
+    config = config or preset_config(preset or resolve_preset("lecture"))
     certify = certifiable(game) if certify is None else certify
     loop = FictitiousPlay(game, config, averaging, step, seed, certify, device)
     settings = dict(algorithm=algorithm, averaging=averaging, step=step, seed=seed, certify=certify, device=device)
     settings |= dict(config=dataclasses.asdict(config), game=runs.describe(game))
     run = runs.RunDirectory(directory, settings, overwrite=overwrite) if directory is not None else None
-    rows = run.resume(loop, device) if run else []
+    state, rows = run.load(device) if run else ({}, [])
+    if state:
+        loop.load_state(state)
     if len(rows) > iterations + 1:
         raise ValueError(f"iterations: the run in {directory} has {len(rows) - 1} already, more than {iterations}")
     hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
@@ -97,7 +100,7 @@ def solve(
                 last = run.latest() if run else None
                 raise DivergenceError(f"iteration {k}, {error}; last good checkpoint: {last}") from error
             if run:
-                run.save(loop, rows)
+                run.save(loop.state(), rows)
             if k > 0:
                 bar.update()
             bar.set_postfix(exploitability=f"{rows[-1]['exploitability']:.3g}")
@@ -108,7 +111,7 @@ def solve(
 
 
 class FictitiousPlay(nn.Module):
-    """The state of the loop, and one iteration of it. Everything that a checkpoint holds is in `state`."""
+    """The networks and the memory of the loop, and one iteration of it; `state` is what a checkpoint holds."""
 
     def __init__(
         self, game: Game, config: Config, averaging: str, step: float, seed: int, certify: bool, device: str
@@ -183,6 +186,18 @@ class FictitiousPlay(nn.Module):
         n = self.config.judge_agents
         e = exploitability(self.game, self.average, n=n, seed=self.seed, device=self.device)
         return {name: getattr(e, part) for name, part in names.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that later iterations depend on: weights and M_SL. Random numbers derive from seed and iteration."""
+        memory = {f"memory.{name}": getattr(self.memory, name) for name in Memory.FIELDS}
+        return {f"weights.{name}": value.contiguous() for name, value in self.state_dict().items()} | memory
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+        weights = {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
+        self.load_state_dict(weights)
+        for name in Memory.FIELDS:
+            setattr(self.memory, name, state[f"memory.{name}"])
 
     def _generator(self, k: int, purpose: str) -> torch.Generator:
         return generator(self.seed, k, purpose, device=self.device)

@@ -51,8 +51,14 @@ PRESETS = {
 
 
 def resolve_preset(preset: str) -> str:
-    """The preset to use: the environment variable MFGLIB_PRESET if set, else the argument; ValueError if unknown."""
+    """A default: the environment variable MFGLIB_PRESET if set, else `preset`; ValueError if unknown."""
     name = os.environ.get("MFGLIB_PRESET") or preset
-    if name not in PRESETS:
-        raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {name!r}")
+    preset_config(name)
     return name
+
+
+def preset_config(preset: str) -> Config:
+    """The sizes of a preset; ValueError if unknown."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {preset!r}")
+    return PRESETS[preset]

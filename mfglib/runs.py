@@ -1,25 +1,19 @@
 """Run directories: settings in, a resumable run out. safetensors and JSON only; nothing here can execute code."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-
-from mfglib.cloning import Memory
-
-if TYPE_CHECKING:
-    from mfglib.fictitious_play import FictitiousPlay
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,30 +46,24 @@ class RunDirectory:
         """The newest whole checkpoint."""
         return max(self.path.glob("checkpoint-*.safetensors"), default=None)
 
-    def save(self, loop: FictitiousPlay, rows: list[dict[str, Any]]) -> None:
+    def save(self, state: dict[str, Tensor], rows: list[dict[str, Any]]) -> None:
         """Write the state after iteration rows[-1], then drop the checkpoint before it."""
         before = self.latest()
-        tensors = {f"weights.{name}": value.contiguous() for name, value in loop.state_dict().items()}
-        tensors |= {f"memory.{name}": getattr(loop.memory, name) for name in Memory.FIELDS}
         file = self.path / f"checkpoint-{rows[-1]['iteration']:04d}.safetensors"
         temporary = file.with_suffix(".part")
-        save_file(tensors, temporary, metadata={"history": json.dumps(rows)})
+        save_file(state, temporary, metadata={"history": json.dumps(rows)})
         os.replace(temporary, file)
         if before is not None and before != file:
             before.unlink()
 
-    def resume(self, loop: FictitiousPlay, device: str) -> list[dict[str, Any]]:
-        """Load the newest checkpoint into `loop`; returns the history so far, empty if there is none."""
+    def load(self, device: str) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """The newest checkpoint's state and history; both empty if there is none."""
         file = self.latest()
         if file is None:
-            return []
+            return {}, []
         with safe_open(file, framework="pt", device=device) as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-            rows = json.loads(stored.metadata()["history"])
-        loop.load_state_dict({n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")})
-        for name in Memory.FIELDS:
-            setattr(loop.memory, name, tensors[f"memory.{name}"])
-        return rows
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+            return state, json.loads(stored.metadata()["history"])
 
     def finish(self, rows: list[dict[str, Any]]) -> None:
         write(self.path / "history.csv", pd.DataFrame(rows).to_csv(index=False))

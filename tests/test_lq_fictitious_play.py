@@ -48,7 +48,9 @@ def test_first_row_is_the_policy_that_never_acts():
 
 @pytest.mark.parametrize("averaging", AVERAGING)
 def test_mixture_is_the_population_of_agents_who_each_draw_one_best_response(averaging):
-    game, n, g = random_game(2, 1, 4, seed=5), 200_000, gen()
+    # little noise and much cohesion: the groups lie apart, and their distances are most of the covariance
+    game = random_game(2, 1, 4, seed=5, c_m=10.0, initial_std=0.05, noise_std=0.02)
+    n, g = 200_000, gen()
     play = lq_fictitious_play(game, 4, averaging)
     weights = averaging_weights(4, averaging)
     group = torch.multinomial(torch.as_tensor(weights), n, replacement=True, generator=g)

@@ -1,5 +1,6 @@
 """`python -m mfglib`, and what importing it does."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfglib.__main__ import GAMES, main
+from mfglib.__main__ import GAMES, ITERATIONS, main
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
+from mfglib.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,11 +45,12 @@ def test_train_and_summary(call, tmp_path):
         np.testing.assert_allclose(rows["exploitability"], history["exploitability"], rtol=1e-5)
 
 
-def test_the_environment_decides_sizes_and_iterations_alike(call, tmp_path, monkeypatch):
-    monkeypatch.setenv("MFGLIB_PRESET", "smoke")
-    monkeypatch.setattr("mfglib.__main__.ITERATIONS", {"smoke": 1, "lecture": 3, "paper": 3})
-    call("train", "lq", "--preset", "lecture", "--directory", tmp_path / "run")
-    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 2
+def test_preset_that_was_asked_for_decides_sizes_and_iterations_alike(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFGLIB_PRESET", "lecture")
+    call("train", "lq", "--preset", "smoke", "--directory", tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["config"]["hidden"] == list(PRESETS["smoke"].hidden)
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1 + ITERATIONS["smoke"]
 
 
 def test_finished_run_is_not_run_again_and_other_settings_need_overwrite(call, tmp_path):
