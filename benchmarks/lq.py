@@ -1,7 +1,8 @@
 """DEDA-FP on the unbounded LQ games against exact fictitious play and the exact equilibrium, `lecture` preset.
 
 Default: seed 0, uniform and geometric averaging, four games (about 4 minutes on 2 cores). `--full`: four seeds and
-linear averaging too (about 20 minutes). Runs are kept in results/benchmarks/lq and reused while the code is the same.
+linear averaging too (about 20 minutes). Runs are kept in results/lecture, where `make figures` keeps its own, and are
+not run again while the code is the same.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def measure(job: tuple[str, str, int]) -> dict:
     name, averaging, seed = job
     torch.set_num_threads(1)
     game = GAMES[name]
-    directory = runs.ROOT / "results/benchmarks/lq" / name / averaging / f"seed-{seed}"
+    directory = runs.ROOT / "results/lecture" / name / averaging / f"seed-{seed}"
     solution = solve(
         game, iterations=ITERATIONS, averaging=averaging, seed=seed, directory=directory, overwrite=True, progress=False
     )

@@ -38,6 +38,8 @@ def summary(arguments: argparse.Namespace) -> None:
     """One table of the histories of many runs, results/PRESET/GAME/AVERAGING/seed-S/history.csv, beside the exact."""
     tables = []
     for file in arguments.histories:
+        if len(file.parts) < 4 or file.parts[-4] not in GAMES:
+            raise SystemExit(f"{file}: expected .../GAME/AVERAGING/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
         game, averaging, seed = file.parts[-4:-1]
         history = pd.read_csv(file)
         exact = lq_fictitious_play(GAMES[game], int(history["iteration"].max()), averaging).exploitability

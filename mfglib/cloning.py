@@ -16,7 +16,7 @@ class CloningConfig:
 
     agents: int = 1000
     """agents that follow each best response; N_sa = agents × horizon triples"""
-    steps: int = 200
+    steps: int = 160
     batch: int = 2048
     learning_rate: float = 3e-3
     beta: float = 0.5

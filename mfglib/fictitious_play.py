@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from mfglib import runs
 from mfglib.checks import DivergenceError, require_finite
 from mfglib.cloning import Memory, clone
+from mfglib.exact.lq import require_unbounded
 from mfglib.exploitability import best_response_gap, certifiable, exploitability
 from mfglib.flow import TimeFlow, fit_flow
 from mfglib.games.base import Game, Population, check_game, integer
@@ -74,13 +75,13 @@ def solve(
     """
     check_game(game)
     integer("iterations", iterations, at_least=1)
-    integer("seed", seed, at_least=0)
-    averaging_weights(1, averaging)
+    seed, device = integer("seed", seed, at_least=0), str(device)
+    averaging_weights(1, averaging, step)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
-    if not 0 < step < 1:
-        raise ValueError(f"step: expected a number between 0 and 1, got {step!r}")
     config = config or preset_config(preset or resolve_preset("lecture"))
+    if certify:
+        require_unbounded(game)  # now, not after the first fit
     certify = certifiable(game) if certify is None else certify
     loop = FictitiousPlay(game, config, averaging, step, seed, certify, device)
     settings = dict(algorithm=algorithm, averaging=averaging, step=step, seed=seed, certify=certify, device=device)
@@ -122,9 +123,8 @@ class FictitiousPlay(nn.Module):
         T, d, k = game.horizon, game.state_dim, game.action_dim
         scale = config.action_scale or getattr(game, "a_bound", None)
         unit = torch.as_tensor(1.0 if scale is None else scale, dtype=torch.float32).expand(k)
-        start = (
-            rollout(game, Still(k), None, n=2000, generator=self._generator(0, "normalisation")).x.flatten(0, 1).cpu()
-        )
+        random = self._generator(0, "normalisation")
+        start = rollout(game, Still(k), n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
         centre, spread = start.mean(0), start.std(0).clamp_min(1e-6)
         with isolated(seed, "parameters"):
             exploration = config.best_response.exploration_std
@@ -165,9 +165,8 @@ class FictitiousPlay(nn.Module):
     def fit_average(self, k: int) -> float:
         """N_sa triples of π*_k into M_SL, then π̄_k cloned from all of it, from π̄_{k−1}; returns the loss."""
         config = self.config.cloning
-        play = rollout(
-            self.game, Greedy(self.policy), self.flow, n=config.agents, generator=self._generator(k, "memory")
-        )
+        random, greedy = self._generator(k, "memory"), Greedy(self.policy)
+        play = rollout(self.game, greedy, self.flow, n=config.agents, generator=random, rewards=False)
         require_finite("cloning: the best response's roll-out", play.x, play.a)
         self.memory.add(play.x, play.a, k, self._generator(k, "memory keys"))
         weights = averaging_weights(k, self.averaging, self.step)
@@ -176,7 +175,8 @@ class FictitiousPlay(nn.Module):
     def fit_population(self, k: int) -> float:
         """Ḡ_k by maximum likelihood on the states of agents who follow π̄_k, from Ḡ_{k−1}; returns the loss."""
         config = self.config.flow
-        play = rollout(self.game, self.average, None, n=config.agents, generator=self._generator(k, "population"))
+        random = self._generator(k, "population")
+        play = rollout(self.game, self.average, n=config.agents, generator=random, rewards=False)
         return fit_flow(self.flow, play.x, config, self._generator(k, "flow"))
 
     def _judge(self, k: int) -> dict[str, float]:

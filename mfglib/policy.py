@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfglib.checks import require_time
+
 
 class Policy(Protocol):
     """t: an integer 0..T, x: (n, d), a: (n, k)."""
@@ -29,6 +31,8 @@ class TimeTable(nn.Module):
 
     def forward(self, t: int | Tensor, n: int) -> Tensor:
         """t: an integer for all, or (n,) integers; returns (n, width)."""
+        if isinstance(t, int):
+            require_time(t, len(self.table) - 1)
         return self.table[t].expand(n, self.width)
 
 
@@ -86,6 +90,7 @@ class GaussianPolicy(nn.Module):
 
     def forward(self, t: int | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """t: an integer or (n,) integers, x: (n, d); returns mean and standard deviation, each (n, k)."""
+        x = x.to(self.centre)
         h = self.hidden(torch.cat([(x - self.centre) / self.scale, self.time(t, len(x))], dim=-1))
         log_std = self.std_head(torch.tanh(h)) + self.initial_log_std
         std = log_std.clamp(self.min_log_std, self.MAX_LOG_STD).exp()
@@ -130,12 +135,14 @@ class AffinePolicy:
         self.std = torch.as_tensor(std, dtype=torch.float64).expand(self.k.shape[-1])
 
     def mean(self, t: int, x: Tensor) -> Tensor:
-        if t == len(self.K):
+        if require_time(t, len(self.K)) == len(self.K):
             return x.new_zeros(len(x), self.k.shape[-1])
         return x @ self.K[t].T.to(x) + self.k[t].to(x)
 
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean = self.mean(t, x)
+        if t == len(self.K):
+            return mean
         noise = torch.randn(mean.shape, generator=generator, device=x.device, dtype=x.dtype)
         return mean + self.std.to(x) * noise
 
@@ -172,6 +179,8 @@ def averaging_weights(k: int, averaging: str = "uniform", step: float = 0.5) -> 
     """
     if averaging not in AVERAGING:
         raise ValueError(f"averaging: expected one of {AVERAGING}, got {averaging!r}")
+    if not 0 < step <= 1:
+        raise ValueError(f"step: expected a number in (0, 1], got {step!r}")
     i = np.arange(1, k + 1)
     eta = {"uniform": 1 / i, "linear": 2 / (i + 1), "geometric": np.where(i == 1, 1.0, step)}[averaging]
     left = np.append(np.cumprod((1 - eta)[:0:-1])[::-1], 1.0)  # what later steps leave of best response i

@@ -12,7 +12,7 @@ from mfglib.population import Particles
 
 @dataclass(frozen=True)
 class Rollout:
-    """n agents over the horizon: x (T+1, n, d), a (T, n, k) as the policy chose, reward (T+1, n)."""
+    """n agents over the horizon: x (T+1, n, d), a (T, n, k) as the policy chose, reward (T+1, n); NaN if not asked."""
 
     x: Tensor
     a: Tensor
@@ -32,21 +32,20 @@ def rollout(
     *,
     n: int,
     generator: torch.Generator,
-    device: str | torch.device | None = None,
+    rewards: bool = True,
 ) -> Rollout:
     """n agents that start from μ_0 and follow `policy`; the last reward has a = 0.
 
     With `population=None` the agents are the population themselves: they react to their own empirical
     measure, and the states are a sample of μ^π (paper, Section 2). Otherwise the population is given,
-    and each agent is one representative player against it.
+    and each agent is one representative player against it. `rewards=False` leaves the rewards out: they can be dear
+    (a density for each agent), and who fits to states or actions does not read them.
     """
-    if device is not None and torch.device(device).type != generator.device.type:
-        raise ValueError(f"generator: expected one on {device}, got one on {generator.device}")
     x0 = game.initial(n, generator)
     T = game.horizon
     x = x0.new_empty(T + 1, n, game.state_dim)
     a = x0.new_zeros(T + 1, n, game.action_dim)
-    reward = x0.new_empty(T + 1, n)
+    reward = x0.new_full((T + 1, n), float("nan"))
     x[0] = x0
     if population is None:
         population = Particles(x)  # a view: it answers for time t as soon as x[t] is written
@@ -54,7 +53,8 @@ def rollout(
     for t in range(T + 1):
         if t < T:
             a[t] = act(t, x[t])
-        reward[t] = game.reward(t, x[t], a[t], population)
+        if rewards:
+            reward[t] = game.reward(t, x[t], a[t], population)
         if t < T:
             x[t + 1] = game.step(t, x[t], a[t], population, generator)
     return Rollout(x, a[:T], reward)

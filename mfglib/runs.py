@@ -2,8 +2,10 @@
 
 import ast
 import hashlib
+import inspect
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
         self.path = Path(path)
-        settings = json.loads(json.dumps(settings | {"code": code_fingerprint()}))
+        settings = json.loads(json.dumps(settings | {"code": CODE}))
         file = self.path / "settings.json"
         if file.exists() and (found := json.loads(file.read_text())) != settings:
             different = sorted(name for name in settings if found.get(name) != settings[name])
@@ -36,8 +38,8 @@ class RunDirectory:
                     f"directory: {self.path} holds a run with other settings ({', '.join(different)}); "
                     f"choose another directory, or pass overwrite=True to delete that run"
                 )
-            shutil.rmtree(self.path)
-        elif not file.exists() and self.path.is_dir() and any(self.path.iterdir()):
+            _remove(self.path)
+        elif not file.exists() and self.path.is_dir() and any(f.suffix != ".part" for f in self.path.iterdir()):
             raise ValueError(f"directory: {self.path} is not empty and holds no run; choose another one")
         self.path.mkdir(parents=True, exist_ok=True)
         write(file, json.dumps(settings, indent=1))
@@ -49,6 +51,7 @@ class RunDirectory:
     def save(self, state: dict[str, Tensor], rows: list[dict[str, Any]]) -> None:
         """Write the state after iteration rows[-1], then drop the checkpoint before it."""
         before = self.latest()
+        (self.path / "history.csv").unlink(missing_ok=True)  # of a shorter run, which this one extends
         file = self.path / f"checkpoint-{rows[-1]['iteration']:04d}.safetensors"
         temporary = file.with_suffix(".part")
         save_file(state, temporary, metadata={"history": json.dumps(rows)})
@@ -70,15 +73,32 @@ class RunDirectory:
 
 
 def describe(game: object) -> dict[str, Any]:
-    """The class of a game and its public attributes, as JSON values: what a run directory must match to resume."""
-    values = {name: _jsonable(value) for name, value in sorted(vars(game).items()) if not name.startswith("_")}
-    return {"class": type(game).__qualname__, **values}
+    """The class of a game, its public attributes as JSON values, and a hash of its methods' source where there is one:
+    what a run directory must match to resume."""
+    public = {name: getattr(game, name) for name in dir(game) if not name.startswith("_")}
+    values = {name: _jsonable(value) for name, value in public.items() if not callable(value)}
+    methods = {name: _source(value) for name, value in public.items() if callable(value)}
+    digest = hashlib.blake2b(json.dumps(methods, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return {"class": type(game).__qualname__, "methods": digest, **values}
+
+
+def _source(function: Any) -> str:
+    """Source, or else bytecode, as text."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {_jsonable(code.co_consts)}"
 
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.tolist()
-    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address would differ at the next start
 
 
 def code_fingerprint() -> str:
@@ -90,6 +110,14 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
+def _remove(directory: Path) -> None:
+    """Delete a run directory; killed half-way, it is gone under its own name all the same."""
+    aside = directory.with_name(directory.name + ".removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    directory.rename(aside)
+    shutil.rmtree(aside)
+
+
 def _stripped(file: Path) -> str:
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
@@ -97,6 +125,9 @@ def _stripped(file: Path) -> str:
         if isinstance(body, list):
             node.body = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
     return ast.dump(tree)
+
+
+CODE = code_fingerprint()  # at import: what runs is what was read then, whatever is edited since
 
 
 def write(file: Path, text: str) -> None:

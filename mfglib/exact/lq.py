@@ -55,9 +55,12 @@ class LQBestResponse:
 
 
 def require_unbounded(game: LinearQuadratic) -> None:
-    """Raise TypeError if `game` is not LQ and ValueError if it is bounded."""
+    """Raise TypeError if `game` is not LQ, or changes what LQ means, and ValueError if it is bounded."""
     if not isinstance(game, LinearQuadratic):
-        raise TypeError(f"game: expected a LinearQuadratic, got {type(game).__name__}")
+        raise TypeError(f"game: expected a LinearQuadratic, got {type(game).__name__}: no exact solver knows it")
+    for member in ("initial", "step", "reward"):
+        if getattr(type(game), member) is not getattr(LinearQuadratic, member):
+            raise TypeError(f"game: {type(game).__name__} has its own `{member}`, so the closed form is not its own")
     if game.bounded:
         raise ValueError(
             "game: expected an unbounded LinearQuadratic, got x_bound or a_bound. Clipping makes the best response "
@@ -75,7 +78,7 @@ def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
     P = _quadratic_terms(game)
     mean = _mean_by_recursion(game, P)
     if mean is None:  # some game that starts at t > 0 has no unique equilibrium; this one may
-        mean = _mean_by_linear_system(game, P)
+        mean = _mean_by_linear_system(game)
     response = lq_best_response(game, mean)
     own_mean, cov = lq_moments(game, response.K, response.k, mean)
     if not np.allclose(own_mean, mean, rtol=1e-7, atol=1e-9 * (1 + np.abs(mean).max())):
@@ -85,6 +88,7 @@ def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
 
 
 SINGULAR = 1e12  # condition number beyond which nothing of a solution would be certain in float64
+SMALL = 1e-6  # a pivot this far below its terms has lost six digits: leave the recursion for the linear system
 
 
 def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | None:
@@ -95,7 +99,7 @@ def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | Non
     for t in reversed(range(game.horizon)):
         _, G = _gain_terms(game, P[t + 1])
         pivot = identity + G @ S
-        if np.linalg.cond(pivot) > SINGULAR:
+        if np.linalg.norm(pivot, -2) < SMALL * (1 + np.linalg.norm(G, 2) * np.linalg.norm(S, 2)):
             return None
         alpha = np.linalg.solve(pivot, (identity - G @ P[t + 1]) @ (game.A + game.A_bar))
         beta = -np.linalg.solve(pivot, G @ s)
@@ -109,34 +113,31 @@ def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | Non
     return np.stack(mean)
 
 
-def _mean_by_linear_system(game: LinearQuadratic, P: np.ndarray) -> np.ndarray:
-    """Mean path (T+1, d) from all equations at once, in m_1..m_T and p_1..p_T:
-    m' = (I − G P')(A + Ā) m − G p'  and  p = −c_m m − c_x x_target + Aᵀ(I − P' G)(P' Ā m + p')."""
+def _mean_by_linear_system(game: LinearQuadratic) -> np.ndarray:
+    """Mean path (T+1, d) from all equations at once, in m_1..m_T and the slopes λ_1..λ_T of −V/2 at the mean:
+    m' = (A + Ā) m − B c_a⁻¹ Bᵀ λ'  and  λ = c_x (m − x_target) + Aᵀ λ', with λ_{T+1} = 0 (notebook 01; c_m drops out).
+    """
     T, d = game.horizon, game.state_dim
-    identity, system, right = np.eye(d), np.eye(2 * T * d), np.zeros(2 * T * d)
-    m = [slice((t - 1) * d, t * d) for t in range(T + 1)]  # m[0] is not an unknown
-    p = [slice((T + t - 1) * d, (T + t) * d) for t in range(T + 1)]
-    for t in range(T):
-        _, G = _gain_terms(game, P[t + 1])
-        drift = (identity - G @ P[t + 1]) @ (game.A + game.A_bar)
-        system[m[t + 1], p[t + 1]] = G
-        if t == 0:
-            right[m[1]] = drift @ game.initial_mean
-        else:
-            closed = game.A.T @ (identity - P[t + 1] @ G)
-            system[m[t + 1], m[t]] = -drift
-            system[p[t], m[t]] = game.c_m - closed @ P[t + 1] @ game.A_bar
-            system[p[t], p[t + 1]] = -closed
-            right[p[t]] = -game.c_x @ game.x_target
-    system[p[T], m[T]] = game.c_m
-    right[p[T]] = -game.c_x @ game.x_target
+    # Costs in any unit of money give the same system: λ is counted in units of sqrt(c_x c_a) / |B|.
+    unit = (
+        np.sqrt(np.linalg.norm(game.c_x, 2) * np.linalg.norm(game.c_a, -2)) / (np.linalg.norm(game.B, 2) or 1.0) or 1.0
+    )
+    R, C = unit * game.B @ np.linalg.solve(game.c_a, game.B.T), game.c_x / unit
+    later = np.eye(T, k=-1)
+    system = np.block(
+        [
+            [np.eye(T * d) - np.kron(later, game.A + game.A_bar), np.kron(np.eye(T), R)],
+            [-np.kron(np.eye(T), C), np.eye(T * d) - np.kron(later.T, game.A.T)],
+        ]
+    )
+    right = np.concatenate([np.zeros(T * d), np.tile(-C @ game.x_target, T)])
+    right[:d] = (game.A + game.A_bar) @ game.initial_mean
     if np.linalg.cond(system) > SINGULAR:
         raise ArithmeticError(
             "no unique equilibrium: the linear equations of the mean path are singular. This needs a strong coupling "
             "through the dynamics; change A_bar, c_a or c_x"
         )
-    unknowns = np.linalg.solve(system, right)
-    return np.vstack([game.initial_mean, unknowns[: T * d].reshape(T, d)])
+    return np.vstack([game.initial_mean, np.linalg.solve(system, right)[: T * d].reshape(T, d)])
 
 
 def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:

@@ -84,8 +84,9 @@ def cost(name: str, value: Any, size: int, *, positive: bool = False) -> np.ndar
     """A symmetric weight matrix W of a cost vᵀ W v: positive semi-definite, or definite if `positive`."""
     W = matrix(name, value, size, size)
     bound = "> 0" if positive else ">= 0"
-    if not np.allclose(W, W.T, rtol=1e-12, atol=0):
+    if not np.allclose(W, W.T, rtol=0, atol=1e-10 * np.abs(W).max()):
         raise ValueError(f"{name}: expected a symmetric matrix, got {value!r}")
+    W = (W + W.T) / 2
     eigenvalues = np.linalg.eigvalsh(W)
     slack = 1e-12 * np.abs(eigenvalues).max()
     if (eigenvalues[0] <= slack) if positive else (eigenvalues[0] < -slack):
