@@ -66,7 +66,7 @@ def test_fingerprint_follows_the_names_of_files(source):
 def test_a_run_of_other_code_is_refused(tmp_path, monkeypatch):
     runs.RunDirectory(tmp_path / "run", {"seed": 0})
     runs.RunDirectory(tmp_path / "run", {"seed": 0})
-    monkeypatch.setattr(runs, "code_fingerprint", lambda: "changed")
+    monkeypatch.setattr(runs, "CODE", "changed")
     with pytest.raises(ValueError, match=r"other settings \(code\)"):
         runs.RunDirectory(tmp_path / "run", {"seed": 0})
 
