@@ -171,7 +171,9 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # of a kernel that is gone
     notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)  # its random names would make every execution another file
     notebook.metadata["language_info"] = {"name": "python"}  # no Python version: a new patch release changes nothing
     return notebook
 
