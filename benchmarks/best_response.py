@@ -6,6 +6,7 @@ for the policy's mean action, judged every few thousand steps, off the clock. De
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -28,7 +29,9 @@ from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
 
 HIDDEN, GOAL = (64, 64), 0.01
-PLANS = (8, 10, 12, 14, 16, 20, 24, 28, 36, 48, 64)  # numbers of updates
+# The lecture preset's PPO, with half the agents and twice the rate: quickest to 1% for both PPOs.
+FAST = dataclasses.replace(PRESETS["lecture"].best_response, agents=256, learning_rate=2e-3)
+PLANS = (6, 8, 10, 12, 14, 16, 20, 24, 28, 36, 48, 64)  # numbers of updates
 
 
 class Game(VecEnv):
@@ -112,11 +115,11 @@ class Until(BaseCallback):
 
 
 def ours(game, population, value: float, seed: int, limit: float) -> tuple[float, float]:
-    """Seconds of the shortest training that reaches the goal (inf if none does) and its gap; the lecture preset's PPO.
+    """Seconds of the shortest training that reaches the goal (inf if none does) and its gap.
 
     Its learning rate falls over a planned number of updates, so each plan is a training of its own, from nothing.
     """
-    config = PRESETS["lecture"].best_response
+    config = FAST
     still = rollout(game, Zero(), population, n=2000, generator=generator(seed, "start")).x.flatten(0, 1)
     for updates in PLANS:
         with isolated(seed, "ours"):
@@ -138,15 +141,18 @@ class Zero:
 
 
 def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> tuple[float, float]:
-    """The same for Stable-Baselines3. PPO: as many agents as ours; SAC: 64 agents, a gradient step for every two."""
-    n = PRESETS["lecture"].best_response.agents if kind == "ppo" else 64
-    env, net = Game(game, population, n, seed), {"net_arch": list(HIDDEN)}
+    """The same for Stable-Baselines3. PPO: the agents, epochs, batches and rates of ours; SAC: 64 agents and a gradient
+    step for every two transitions."""
+    n = FAST.agents if kind == "ppo" else 64
+    env = Game(game, population, n, seed)
+    common = {"policy_kwargs": {"net_arch": list(HIDDEN)}, "gamma": 1.0, "seed": seed, "device": "cpu"}
     if kind == "ppo":
-        model = PPO("MlpPolicy", env, n_steps=game.horizon, batch_size=n * game.horizon // 4, n_epochs=4, gamma=1.0,
-                    learning_rate=1e-3, gae_lambda=0.9, policy_kwargs=net, seed=seed, device="cpu")  # fmt: skip
+        rates = {"learning_rate": FAST.learning_rate, "gae_lambda": FAST.gae_lambda}
+        batches = {"n_steps": game.horizon, "batch_size": n * game.horizon // FAST.minibatches, "n_epochs": FAST.epochs}
+        model = PPO("MlpPolicy", env, **rates, **batches, **common)
     else:
-        model = SAC("MlpPolicy", env, gamma=1.0, learning_rate=3e-4, batch_size=256, gradient_steps=n // 2,
-                    learning_starts=2 * n * game.horizon, policy_kwargs=net, seed=seed, device="cpu")  # fmt: skip
+        budget = {"learning_starts": 2 * n * game.horizon, "batch_size": 256, "gradient_steps": n // 2}
+        model = SAC("MlpPolicy", env, learning_rate=3e-4, **budget, **common)
 
     def judge() -> float:
         return best_response_gap(game, Deterministic(model, game.horizon), population, generator(0, "judge")) / value
