@@ -1,6 +1,9 @@
-"""The games: what is played. Each asks the population only for what it needs."""
+"""The games."""
 
 from mfglib.games.base import Game, Population, check_game
+from mfglib.games.beach_bar import BeachBar
+from mfglib.games.domain import Domain
+from mfglib.games.four_rooms import FourRooms
 from mfglib.games.linear_quadratic import LinearQuadratic
 
-__all__ = ["Game", "LinearQuadratic", "Population", "check_game"]
+__all__ = ["BeachBar", "Domain", "FourRooms", "Game", "LinearQuadratic", "Population", "check_game"]

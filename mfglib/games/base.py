@@ -1,5 +1,6 @@
 """What a game is, and checks that every game uses on its parameters."""
 
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,6 +62,15 @@ def array(name: str, value: Any) -> np.ndarray:
     return result
 
 
+def number(name: str, value: Any, *, positive: bool = False, at_most: float = math.inf) -> float:
+    """`value` as a finite float that is >= 0, or > 0 if `positive`; raises ValueError that names it."""
+    v = array(name, value)
+    if v.ndim or v < 0 or (positive and v == 0) or v > at_most:
+        end = "" if at_most == math.inf else f" and <= {at_most:g}"
+        raise ValueError(f"{name}: expected a number {'>' if positive else '>='} 0{end}, got {value!r}")
+    return float(v)
+
+
 def vector(name: str, value: Any, size: int) -> np.ndarray:
     """A scalar repeated, or an array of shape (size,)."""
     v = array(name, value)
@@ -100,3 +110,11 @@ def spread(name: str, value: Any, size: int) -> np.ndarray:
     if np.ndim(value) < 2 and (L < 0).any():
         raise ValueError(f"{name}: expected >= 0, got {value!r}")
     return L
+
+
+def clip(x: Tensor, bound: Any) -> Tensor:
+    """x: (n, k) coordinate-wise in [−bound, bound], bound a number or (k,); as it is where the bound is None."""
+    if bound is None:
+        return x
+    bound = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+    return torch.clamp(x, -bound, bound)

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.games.base import Population, array, cost, integer, matrix, spread, vector
+from mfglib.games.base import Population, array, clip, cost, integer, matrix, spread, vector
+from mfglib.games.bounded import Law
+from mfglib.games.domain import Domain
 
 
 class LinearQuadratic:
@@ -25,8 +27,8 @@ class LinearQuadratic:
         x_target, initial_mean: scalar or (d,).
         horizon: number T >= 1 of decisions; there are T + 1 states and rewards.
         initial_std, noise_std: scalar or (d,) standard deviations >= 0, or (d, d) factors L with covariance L Lᵀ.
-        x_bound, a_bound: None (unbounded), or positive scalar or (d,), (k,). States and actions are clipped
-            coordinate-wise to [−bound, bound]: the action before it acts and is paid for, the state after the step.
+        x_bound, a_bound: None (unbounded), or positive scalar or (d,), (k,). Actions are clipped coordinate-wise to
+            [−a_bound, a_bound] before they act and are paid for; states are reflected at ±x_bound (`Domain.move`).
         initial_law, noise_law: "gaussian", or "uniform" on the box with the same standard deviations.
 
     Raises ValueError naming the parameter, what was expected and what was given.
@@ -87,23 +89,47 @@ class LinearQuadratic:
         """Whether states or actions are bounded, in which case there is no closed form."""
         return self.x_bound is not None or self.a_bound is not None
 
+    @property
+    def domain(self) -> Domain | None:
+        """The box that states live in; None if they are unbounded."""
+        return None if self.x_bound is None else Domain(-self.x_bound, self.x_bound)
+
+    @property
+    def start(self) -> Law:
+        """μ_0 before reflection; ValueError if its coordinates are correlated."""
+        return Law(self.initial_law, self.initial_mean, _diagonal("initial_std", self.initial_std), self.state_dim)
+
+    @property
+    def noise(self) -> Law:
+        """The law of ε; ValueError if its coordinates are correlated."""
+        return Law(self.noise_law, 0.0, _diagonal("noise_std", self.noise_std), self.state_dim)
+
     def initial(self, n: int, generator: torch.Generator) -> Tensor:
         """n independent states from μ_0: (n, d)."""
         x = _draw(self.initial_law, n, self.state_dim, generator)
-        return _clip(x @ _as(self.initial_std, x).T + _as(self.initial_mean, x), self.x_bound)
+        x = x @ _as(self.initial_std, x).T + _as(self.initial_mean, x)
+        return x if self.domain is None else self.domain.move(x, torch.zeros_like(x))
 
     def step(self, t: int, x: Tensor, a: Tensor, population: Population | None, generator: torch.Generator) -> Tensor:
         """Next states of x: (n, d) under actions a: (n, k). `population` may be None if A_bar = 0."""
-        a = _clip(a, self.a_bound)
         noise = _draw(self.noise_law, len(x), self.state_dim, generator, x.dtype) @ _as(self.noise_std, x).T
-        x_next = x @ _as(self.A, x).T + a @ _as(self.B, x).T + noise
+        if self.domain is not None:
+            return self.domain.move(x, self.displacement(t, x, a, population) + noise)
+        return self._next(t, x, a, population) + noise
+
+    def displacement(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
+        """The move (n, d) before the noise."""
+        return self._next(t, x, a, population) - x
+
+    def _next(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
+        x_next = x @ _as(self.A, x).T + clip(a, self.a_bound) @ _as(self.B, x).T
         if self.A_bar.any():
             x_next = x_next + population.mean(t).to(x) @ _as(self.A_bar, x).T
-        return _clip(x_next, self.x_bound)
+        return x_next
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, d), a: (n, k). `population` may be None if c_m = 0."""
-        total = _quadratic(self.c_x, x - _as(self.x_target, x)) + _quadratic(self.c_a, _clip(a, self.a_bound))
+        total = _quadratic(self.c_x, x - _as(self.x_target, x)) + _quadratic(self.c_a, clip(a, self.a_bound))
         if self.c_m.any():
             total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
         return -total
@@ -128,6 +154,12 @@ def _bound(name: str, value: Any, size: int) -> np.ndarray | None:
     return v
 
 
+def _diagonal(name: str, factor: np.ndarray) -> np.ndarray:
+    if np.count_nonzero(factor - np.diag(np.diag(factor))):
+        raise ValueError(f"{name}: expected independent coordinates, got the factor {factor.tolist()}")
+    return np.diag(factor)
+
+
 def _draw(law: str, n: int, d: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
     """Centred samples (n, d) with unit variance in every coordinate."""
     if law == "gaussian":
@@ -138,10 +170,6 @@ def _draw(law: str, n: int, d: int, generator: torch.Generator, dtype: torch.dty
 
 def _as(value: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
-
-
-def _clip(x: Tensor, bound: np.ndarray | None) -> Tensor:
-    return x if bound is None else torch.clamp(x, -_as(bound, x), _as(bound, x))
 
 
 def _quadratic(weight: np.ndarray, v: Tensor) -> Tensor:

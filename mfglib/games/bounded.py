@@ -1,0 +1,82 @@
+"""Laws with independent coordinates, and what every game on a bounded domain shares."""
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from torch import Tensor
+
+from mfglib.games.base import Population, clip, vector
+from mfglib.games.domain import Domain
+
+
+class Law:
+    """A product law with independent coordinates: "gaussian", or "uniform" on a box; mean and std (d,)."""
+
+    def __init__(self, name: str, mean: Any, std: Any, size: int) -> None:
+        if name not in ("gaussian", "uniform"):
+            raise ValueError(f'law: expected "gaussian" or "uniform", got {name!r}')
+        self.name, self.mean, self.std = name, vector("mean", mean, size), vector("std", std, size)
+
+    @classmethod
+    def box(cls, lower: Any, upper: Any) -> "Law":
+        """The uniform law on the box with corners lower, upper: (d,)."""
+        lower, upper = np.atleast_1d(lower), np.atleast_1d(upper)
+        return cls("uniform", (lower + upper) / 2, (upper - lower) / 2 / math.sqrt(3), len(lower))
+
+    def draw(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+        """n independent samples (n, d)."""
+        options = dict(generator=generator, device=generator.device, dtype=dtype)
+        if self.name == "gaussian":
+            unit = torch.randn(n, len(self.mean), **options)
+        else:
+            unit = (2 * torch.rand(n, len(self.mean), **options) - 1) * math.sqrt(3)
+        mean, std = (torch.as_tensor(v, dtype=dtype, device=generator.device) for v in (self.mean, self.std))
+        return mean + std * unit
+
+    def quantiles(self, n: int) -> np.ndarray:
+        """Each coordinate's quantiles at the n midpoints of [0, 1]: (n, d)."""
+        u = (np.arange(n) + 0.5)[:, None] / n
+        unit = ndtri(u) if self.name == "gaussian" else (2 * u - 1) * math.sqrt(3)
+        return self.mean + self.std * unit
+
+    def __repr__(self) -> str:
+        return f"Law({self.name!r}, mean={self.mean.tolist()}, std={self.std.tolist()})"
+
+
+class BoundedGame:
+    """x_{t+1} = x_t + displacement_t(x_t, a_t, μ_t) + ε_t, reflected into `domain` (see `Domain.move`).
+
+    A subclass sets `domain`, `start` and `noise` (laws of x_0 and ε), `a_bound` and the members of `Game` that
+    are missing here. That is also all that the exact solver on a grid asks for.
+    """
+
+    domain: Domain
+    start: Law
+    noise: Law
+    a_bound: Any  # a number, or (k,)
+    action_dim: int
+
+    @property
+    def state_dim(self) -> int:
+        return self.domain.state_dim
+
+    def initial(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent states from μ_0: (n, d)."""
+        return self.start.draw(n, generator)
+
+    def displacement(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
+        """The move (n, d) before the noise. Actions are velocities, clipped to [−a_bound, a_bound]."""
+        return clip(a, self.a_bound)
+
+    def step(self, t: int, x: Tensor, a: Tensor, population: Population | None, generator: torch.Generator) -> Tensor:
+        """Next states of x: (n, d) under actions a: (n, k)."""
+        noise = self.noise.draw(len(x), generator, x.dtype)
+        return self.domain.move(x, self.displacement(t, x, a, population) + noise)
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
