@@ -44,7 +44,7 @@ PRESETS = {
         hidden=(256, 256),
         best_response=PPOConfig(agents=2048, first_updates=40, updates=20),
         cloning=CloningConfig(agents=5000, steps=500, batch=4096),
-        flow=FlowConfig(transforms=3, bins=16, hidden=(128, 128), agents=50_000, steps=300, batch=1024),
+        flow=FlowConfig(bins=16, hidden=(128, 128), agents=50_000, steps=300, batch=1024),
         judge_agents=100_000,
     ),
 }
