@@ -109,20 +109,22 @@ def test_laws_have_the_stated_mean_and_covariance(law):
     assert beyond.any() == (law == "gaussian")
 
 
-def test_actions_are_clipped_before_they_act_and_are_paid_for_and_states_after_the_step():
+def test_actions_are_clipped_before_they_act_and_are_paid_for_and_states_are_reflected_after_the_step():
     game = LinearQuadratic(A_bar=0.0, c_m=0.0, c_x=0.0, c_a=2.0, noise_std=0.0, x_bound=1.0, a_bound=0.25)
     x, a = torch.tensor([[0.0], [0.9], [-0.9]]), torch.tensor([[3.0], [0.2], [-7.0]])
-    torch.testing.assert_close(game.step(0, x, a, None, gen()), torch.tensor([[0.25], [1.0], [-1.0]]))
+    torch.testing.assert_close(game.step(0, x, a, None, gen()), torch.tensor([[0.25], [0.9], [-0.85]]))
     torch.testing.assert_close(game.reward(0, x, a, None), -2 * torch.tensor([0.0625, 0.04, 0.0625]))
-    assert LinearQuadratic(initial_std=5.0, x_bound=0.3).initial(1000, gen()).abs().max() <= 0.3
+    start = LinearQuadratic(initial_std=5.0, x_bound=0.3).initial(1000, gen()).abs()
+    assert start.max() <= 0.3 and (start < 0.3).all()  # nobody is put on the edge
+    assert start.mean().item() == pytest.approx(0.15, abs=5 * 0.3 / math.sqrt(12 * 1000))  # folded so often: uniform
     assert game.bounded and not LinearQuadratic().bounded and LinearQuadratic(a_bound=1.0).bounded
 
 
 def test_each_coordinate_has_its_own_bound():
     game = LinearQuadratic(A=EYE, A_bar=0.0, noise_std=0.0, x_bound=[1.0, 2.0])
-    torch.testing.assert_close(
-        game.step(0, torch.full((1, 2), 9.0), torch.zeros(1, 2), None, gen()), torch.tensor([[1.0, 2.0]])
-    )
+    x, a = torch.tensor([[0.5, 0.5], [0.5, -1.5]]), torch.tensor([[1.25, 1.25], [9.0, -1.0]])
+    # 1.75 and 9.5 go between −1 and 1, 1.75 and −2.5 between −2 and 2.
+    torch.testing.assert_close(game.step(0, x, a, None, gen()), torch.tensor([[0.25, 1.75], [0.5, -1.5]]))
 
 
 def test_paper_game():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mfglib.checks import require_time
+from mfglib.exact.lattice import band, on_lattice
 from mfglib.games.base import Population, integer
 from mfglib.games.domain import Domain
 from mfglib.population import MeanPath
@@ -29,7 +30,8 @@ class Grid:
     x: (m, d) centres of the free cells, `volume` of a cell, `initial`: (m,) mass of μ_0, `actions`: (A, k) lattice
     of actions, `target`: (m, D) the cell where each lattice displacement ends.
 
-    Raises TypeError if the game lacks a member, ValueError if it is unbounded or the grid's lines miss its walls.
+    Raises TypeError if the game lacks a member, ValueError if it is unbounded, if agents start in walls or if the
+    grid's lines miss the walls.
     """
 
     def __init__(self, game: Any, cells: int | None = None) -> None:
@@ -55,10 +57,10 @@ class Grid:
         self.x = torch.from_numpy(domain.lower + (self.coordinates + 0.5) * self.h)
         self.volume = float(self.h.prod())
         self.actions = self._action_lattice()
-        self.noise = [
-            _on_lattice(quantiles, h) for quantiles, h in zip(game.noise.quantiles(4096).T, self.h, strict=True)
-        ]
+        noise = game.noise.quantiles(4096).T
+        self.noise = [on_lattice(q, s, h) for q, s, h in zip(noise, game.noise.std, self.h, strict=True)]
         self.reach = self._reach()
+        self.bands = [band(w, 2 * r + 1) for w, r in zip(self.noise, self.reach, strict=True)]
         self.initial = self._initial()
         self.target = self._targets(units)
 
@@ -66,7 +68,7 @@ class Grid:
         """Index of the cell that x: (n, d) lies in: (n,). Points on a wall's face count to a free cell beside it."""
         scaled = (x.double().cpu().numpy() - self.game.domain.lower) / self.h
         found = np.full(len(x), -1)
-        for nudge in itertools.product((0.0, -1e-5, 1e-5), repeat=self.state_dim):
+        for nudge in itertools.product((0.0, -1e-3, 1e-3), repeat=self.state_dim):  # beyond float32's rounding
             missing = found < 0
             if not missing.any():
                 break
@@ -76,38 +78,62 @@ class Grid:
             raise ValueError(f"x: expected states outside the walls, got {x[torch.from_numpy(found < 0)][0].tolist()}")
         return torch.from_numpy(found)
 
-    def spread(self, displacement: Tensor) -> tuple[Tensor, Tensor]:
-        """Lattice displacements around `displacement`: (..., d), and their shares, which keep the mean: (..., 2^d)."""
-        scaled = displacement / torch.from_numpy(self.h) + torch.from_numpy(self.reach)
-        low = scaled.floor().clamp(torch.zeros(self.state_dim), torch.from_numpy(2 * self.reach - 1).clamp_min(0))
-        part = scaled - low  # in [0, 1] within reach
-        if (part < -1e-6).any() or (part > 1 + 1e-6).any():
-            raise ValueError(f"displacement: expected at most {(self.reach * self.h).tolist()}, as at the grid's start")
-        index, share = 0, 1.0
-        for i, side in enumerate(2 * self.reach + 1):
-            corners = torch.stack([low[..., i], low[..., i] + 1], -1).long().clamp_max(side - 1)
-            shares = torch.stack([1 - part[..., i], part[..., i]], -1)
-            index = (index * side)[..., :, None] + corners[..., None, :] if i else corners
-            share = share[..., :, None] * shares[..., None, :] if i else shares
-        return index.flatten(-self.state_dim), share.flatten(-self.state_dim)
+    def corners(self, move: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The lattice displacements around `move`: (m, S, d), 2^d pairs of index and share; the shares keep the mean.
+
+        Both are (m, S), or (1, S) if the moves are the same from each cell. Pairs without any share are left out.
+        """
+        if torch.equal(move, move[:1].expand_as(move)):
+            move = move[:1]
+        pairs = [(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.float64))]
+        for i, reach in enumerate(self.reach.tolist()):
+            scaled = move[..., i] / self.h[i] + reach
+            nearest = scaled.round()
+            scaled = torch.where((scaled - nearest).abs() < 1e-9, nearest, scaled)
+            low = scaled.floor().clamp(0, 2 * reach)
+            part = scaled - low
+            if not ((part >= 0) & (part < 1) & ((part == 0) | (low < 2 * reach))).all():
+                limit, worst = reach * self.h[i], move[..., i].abs().max().item()
+                raise ValueError(f"displacement: expected at most {limit:g} in coordinate {i}, got {worst:g}")
+            index = low.long()
+            both = [(index, 1 - part), ((index + 1).clamp(max=2 * reach), part)]
+            pairs = [(j * (2 * reach + 1) + k, p * q) for j, p in pairs for k, q in both if q.any()]
+        return [(index, share) for index, share in pairs if share.any()]
+
+    def gather(self, ahead: Tensor, move: Tensor) -> Tensor:
+        """`ahead`: (m, L), known for each lattice displacement, at `move`: (m, S, d), by interpolation: (m, S)."""
+        total = 0
+        for index, share in self.corners(move):
+            there = ahead.index_select(1, index[0]) if len(index) == 1 else ahead.gather(1, index)
+            total = total + (there if (share == 1).all() else there * share)
+        return total
+
+    def scatter(self, flow: Tensor, move: Tensor) -> Tensor:
+        """The adjoint of `gather`: mass `flow`: (m, S) that makes `move`, by lattice displacement: (m, L)."""
+        total = flow.new_zeros(len(flow), int(np.prod(2 * self.reach + 1)))
+        for index, share in self.corners(move):
+            if len(index) == 1:
+                total.index_add_(1, index[0], flow * share)
+            else:
+                total.scatter_add_(1, index, flow * share)
+        return total
 
     def expected(self, value: Tensor) -> Tensor:
         """E value(x + displacement + ε) for each cell and lattice displacement: (m,) -> (m, L)."""
-        full = value[self.target].view(len(self.x), *(2 * self.reach + [len(w) for w in self.noise]))
-        for w, axis in zip(self.noise, range(1, self.state_dim + 1), strict=True):
-            full = (full.movedim(axis, -1).unfold(-1, len(w), 1) @ w).movedim(-1, axis)
-        return full.flatten(1)
+        return self._convolve(value.index_select(0, self.target.flatten()), [matrix.T for matrix in self.bands])
 
     def push(self, flow: Tensor) -> Tensor:
         """The adjoint of `expected`: mass (m, L) that makes each lattice displacement -> mass (m,) after the noise."""
-        full = flow.view(len(self.x), *(2 * self.reach + 1))
-        for w, axis in zip(self.noise, range(1, self.state_dim + 1), strict=True):
-            lines = full.movedim(axis, -1)
-            wide = lines.new_zeros(*lines.shape[:-1], lines.shape[-1] + len(w) - 1)
-            for i, share in enumerate(w):
-                wide[..., i : i + lines.shape[-1]] += share * lines
-            full = wide.movedim(-1, axis)
+        full = self._convolve(flow, self.bands)
         return torch.zeros(len(self.x), dtype=flow.dtype).index_add_(0, self.target.flatten(), full.flatten())
+
+    def _convolve(self, full: Tensor, bands: list[Tensor]) -> Tensor:
+        """Each axis of a table of displacements times its band."""
+        full = full.reshape(len(self.x), *map(len, bands))
+        for axis, matrix in enumerate(bands, 1):
+            lines = full.movedim(axis, -1)
+            full = (lines.reshape(-1, len(matrix)) @ matrix).view(*lines.shape[:-1], -1).movedim(-1, axis)
+        return full.flatten(1)
 
     def _action_lattice(self) -> Tensor:
         bound = np.broadcast_to(np.asarray(self.game.a_bound, dtype=float), (self.game.action_dim,))
@@ -116,26 +142,30 @@ class Grid:
         return torch.cartesian_prod(*sides).view(-1, len(bound))
 
     def _reach(self) -> np.ndarray:
-        """Lattice steps (d,) that no displacement exceeds, whatever the population's mean."""
+        """Lattice steps (d,) that no displacement exceeds, taken at the extreme actions and means of populations."""
         domain, largest = self.game.domain, np.zeros(self.state_dim)
         ends = self.actions[self.actions.abs().eq(self.actions.abs().amax(0)).all(1)]  # the corners
-        for mean in itertools.product(*zip(domain.lower, domain.upper, strict=True)):
+        means = itertools.product(*zip(domain.lower, domain.upper, strict=True))
+        for t, mean, a in itertools.product(range(self.game.horizon), means, ends):
             population = MeanPath(torch.tensor([mean], dtype=torch.float64).expand(self.game.horizon + 1, -1))
-            for a in ends:
-                move = self.game.displacement(0, self.x, a.expand(len(self.x), -1), population)
-                largest = np.maximum(largest, move.abs().amax(0).numpy())
+            move = self.game.displacement(t, self.x, a.expand(len(self.x), -1), population)
+            largest = np.maximum(largest, move.abs().amax(0).numpy())
         return np.ceil(largest / self.h - 1e-9).astype(int)
 
     def _initial(self) -> Tensor:
-        """Each axis's quantiles, reflected, counted in cells."""
+        """Each axis's quantiles, reflected at the outer edge, counted in cells."""
         domain, mass = self.game.domain, np.ones(())
         axes = self.game.start.quantiles(1 << 18).T
         for q, low, high, n in zip(axes, domain.lower, domain.upper, self.shape, strict=True):
-            q = Domain(low, high).move(torch.from_numpy(q[:, None]), torch.zeros(1, 1)).numpy()
+            q = Domain(low, high).fold(torch.from_numpy(q[:, None])).numpy()
             mass = np.multiply.outer(mass, np.histogram(q, n, (low, high))[0] / len(q))
-        return torch.from_numpy(mass[tuple(self.coordinates.T)])
+        mass = mass[tuple(self.coordinates.T)]
+        if mass.sum() < 1 - 1e-9:
+            raise ValueError(f"game.start: expected a law outside the walls, got {1 - mass.sum():.2g} of it inside")
+        return torch.from_numpy(mass)
 
     def _targets(self, units: Domain) -> Tensor:
+        """The table of moves, in `units` of the spacing: (m, D)."""
         half = self.reach + [len(w) // 2 for w in self.noise]
         offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in half), indexing="ij"), -1)
         offsets = torch.from_numpy(offsets.reshape(-1, self.state_dim).astype(float))
@@ -147,27 +177,35 @@ class Grid:
             ends = units.move(centres.repeat_interleave(len(o), 0), o.repeat(len(centres), 1))
             cells = self.index[tuple(ends.numpy().astype(int).clip(0, self.shape - 1).T)]
             target[:, part : part + size] = torch.from_numpy(cells).view(len(centres), -1)
+        if (target < 0).any():
+            raise ValueError("game: expected moves that a grid can follow, got some with more than 64 reflections")
         return target
 
 
 class GridPopulation:
-    """Mass (T+1, m) in the cells of a grid: a density that is constant in each cell."""
+    """Mass (T+1, m) in the cells of a grid: a density that is constant in each cell.
 
-    def __init__(self, grid: Grid, mass: Tensor) -> None:
-        self.grid, self.mass = grid, mass
+    `means`: (T+1, d) if they are known better than by the mass, else None.
+    """
+
+    def __init__(self, grid: Grid, mass: Tensor, means: Tensor | None = None) -> None:
+        self.grid, self.mass, self.means = grid, mass, means
 
     @classmethod
     def of(cls, grid: Grid, population: Population) -> "GridPopulation":
-        """Any population, by its log-density at the cells' centres; its own mean is kept."""
+        """Any population, by its log-density at the cells' centres and its own mean.
+
+        The mass of one that only knows its mean, as `MeanPath`, is NaN: it serves games that ask for no density.
+        """
         if isinstance(population, GridPopulation) and population.grid is grid:
             return population
-        result = cls(grid, torch.empty(grid.game.horizon + 1, len(grid.x), dtype=torch.float64))
-        result._means = []
+        times, mass = range(grid.game.horizon + 1), torch.full((), torch.nan, dtype=torch.float64)
         with torch.no_grad():
-            for t in range(grid.game.horizon + 1):
-                result.mass[t] = population.log_prob(t, grid.x.float()).double().exp() * grid.volume
-                result._means.append(population.mean(t).double())
-        return result
+            if hasattr(population, "log_prob"):
+                x = grid.x.float()
+                mass = torch.stack([population.log_prob(t, x).double().cpu().exp() * grid.volume for t in times])
+            means = torch.stack([population.mean(t).double().cpu() for t in times])
+        return cls(grid, mass.expand(len(times), len(grid.x)), means)
 
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n states, uniform within their cells: (n, d)."""
@@ -177,13 +215,13 @@ class GridPopulation:
         return (self.grid.x[cell] + within * torch.from_numpy(self.grid.h)).float()
 
     def log_prob(self, t: int, x: Tensor) -> Tensor:
-        """log of the density in the cell of x: (n, d) -> (n,)."""
+        """Log of the density in the cell of x: (n, d) -> (n,)."""
         mass = self.mass[require_time(t, len(self.mass) - 1)]
         return (mass[self.grid.cell(x)] / self.grid.volume).log().to(x)
 
     def mean(self, t: int) -> Tensor:
         require_time(t, len(self.mass) - 1)
-        return self._means[t] if hasattr(self, "_means") else self.mass[t] @ self.grid.x
+        return self.mass[t] @ self.grid.x if self.means is None else self.means[t]
 
     def density(self, t: int) -> np.ndarray:
         """The density on the whole grid, NaN in walls: (n_1,) or (n_1, n_2)."""
@@ -192,7 +230,7 @@ class GridPopulation:
 
 
 class GridPolicy:
-    """Probabilities (T, m, A) of the grid's lattice of actions in each cell; an agent acts by the cell that it is in."""
+    """Probabilities (T, m, A) of the grid's lattice of actions in each cell; an agent acts by the cell it is in."""
 
     def __init__(self, grid: Grid, probabilities: Tensor) -> None:
         self.grid, self.probabilities = grid, probabilities
@@ -200,8 +238,13 @@ class GridPolicy:
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if require_time(t, len(self.probabilities)) == len(self.probabilities):
             return x.new_zeros(len(x), self.grid.game.action_dim)
-        p = self.probabilities[t, self.grid.cell(x)]
-        return self.grid.actions[torch.multinomial(p, 1, generator=generator)[:, 0]].to(x)
+        # One search in all cells' distribution functions, end to end: (n, A) would be large.
+        ends = self.probabilities[t].double().cumsum(1)
+        ends = ends / ends[:, -1:] + torch.arange(len(ends))[:, None]
+        cell = self.grid.cell(x)
+        u = torch.rand(len(x), generator=generator, dtype=torch.float64)
+        index = torch.searchsorted(ends.flatten(), cell + u, right=True) - cell * ends.shape[1]
+        return self.grid.actions[index.clamp(max=ends.shape[1] - 1)].to(x)
 
     def mean(self, t: int, x: Tensor) -> Tensor:
         if require_time(t, len(self.probabilities)) == len(self.probabilities):
@@ -214,12 +257,12 @@ class GridPolicy:
         return self.probabilities[t, self.grid.cell(x), nearest].log().to(x)
 
 
-_GRIDS: dict[tuple[str, int], Grid] = {}
+_GRIDS: dict[tuple[type, str, int | None], Grid] = {}
 
 
 def grid_of(game: Any, cells: int | None = None) -> Grid:
-    """The grid of a game, built once for all games of the same repr; the last four are kept."""
-    key = (repr(game), cells)
+    """The grid of a game, built once for all games of the same class and repr; the last four are kept."""
+    key = (type(game), repr(game), cells)
     if key not in _GRIDS:
         grid = Grid(game, cells)
         while len(_GRIDS) >= 4:
@@ -235,31 +278,7 @@ def require_grid_game(game: Any) -> None:
             raise TypeError(f"game: expected a bounded game with the member `{member}`, got {type(game).__name__}")
     if game.domain is None or game.a_bound is None:
         raise ValueError("game: expected bounded states and actions, got a game with an unbounded domain or a_bound")
+    if game.noise.mean.any():
+        raise ValueError(f"game.noise: expected a law of mean 0, got {game.noise!r}")
     if game.state_dim > 2 or game.action_dim > 2:
         raise ValueError(f"game: expected dimensions of at most 2, got {game.state_dim} and {game.action_dim}")
-
-
-def _on_lattice(quantiles: np.ndarray, h: float) -> Tensor:
-    """A centred law given by its quantiles (n,), as weights of the lattice ..., −h, 0, h, ... with the same variance.
-
-    Rounding at random to the lattice keeps the mean and adds variance; the quantiles are drawn in to make up for it.
-    """
-    weights, variance = np.ones(1), np.square(quantiles).mean()
-    if variance <= 1e-12 * h**2:
-        return torch.from_numpy(weights)
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        factor = (low + high) / 2 if variance > 0 else 1.0
-        scaled = factor * quantiles / h
-        reach = int(np.ceil(np.abs(scaled).max()))
-        floor = np.floor(scaled).astype(int)
-        part = scaled - floor
-        weights = np.bincount(floor + reach, 1 - part, 2 * reach + 2) + np.bincount(
-            floor + 1 + reach, part, 2 * reach + 2
-        )
-        weights = weights[: 2 * reach + 1] / len(quantiles)
-        if np.square(np.arange(-reach, reach + 1)) @ weights * h**2 > variance:
-            high = factor
-        else:
-            low = factor
-    return torch.from_numpy((weights + weights[::-1]) / 2)

@@ -48,7 +48,8 @@ class _AtCells:
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         if x is not self.x:
             return self.population.log_prob(t, x)
-        return (self.population.mass[t] / self.population.grid.volume).log()[self.cell]
+        density = self.population.mass[t] / self.population.grid.volume
+        return density.log().index_select(0, self.cell)
 
     def mean(self, t: int) -> Tensor:
         return self.population.mean(t)
@@ -58,12 +59,17 @@ class _AtCells:
 
 
 def _reward_and_move(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> tuple[Tensor, Tensor]:
-    """Rewards (m, S) and displacements (m, S, d) of S actions a: (m, S, k) in each cell."""
+    """Rewards (m, S) and displacements (m, S, d) of S actions a: (m, S, k) in each cell.
+
+    Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean.
+    """
     m, S, k = a.shape
     cell = torch.arange(m).repeat_interleave(S)
-    x = grid.x[cell]
+    x = grid.x.index_select(0, cell)
     asked = _AtCells(population, x, cell)
     reward = grid.game.reward(t, x, a.reshape(-1, k), asked).view(m, S)
+    if reward.isnan().any():
+        raise ValueError(f"population: expected one with a density at t = {t}, as the rewards need, got NaN rewards")
     if t == grid.game.horizon:
         return reward, reward.new_zeros(m, S, grid.state_dim)
     return reward, grid.game.displacement(t, x, a.reshape(-1, k), asked).view(m, S, -1)
@@ -78,12 +84,11 @@ def grid_best_response(grid: Grid, population: Population, *, keep_Q: bool = Fal
     """The exact best response to `population` by backward dynamic programming.
 
     Each cell's best action is found on the lattice of actions, then on two lattices around it, 4 and 16 times finer.
-    `keep_Q`: also the values Q (T × (m, A)) of the lattice's actions.
-    """
+    `keep_Q`: also the values Q (T × (m, A)) of the lattice's actions."""
     population = GridPopulation.of(grid, population)
     T, m, k = grid.game.horizon, len(grid.x), grid.game.action_dim
     bound = grid.actions.amax(0)
-    sides = (len(grid.actions) ** (1 / k) - 1).__round__()
+    spacing = 2 * bound / (round(len(grid.actions) ** (1 / k)) - 1)
     around = torch.cartesian_prod(*[torch.arange(-3, 4, dtype=torch.float64)] * k).view(-1, k)
     V = torch.empty(T + 1, m, dtype=torch.float64)
     best = torch.empty(T, m, k, dtype=torch.float64)
@@ -93,16 +98,14 @@ def grid_best_response(grid: Grid, population: Population, *, keep_Q: bool = Fal
 
         def q(a: Tensor, t: int = t, ahead: Tensor = ahead) -> Tensor:
             reward, move = _reward_and_move(grid, t, a, population)
-            index, share = grid.spread(move)
-            later = ahead.gather(1, index.flatten(1)).view(index.shape)
-            return reward + (later * share).sum(-1)
+            return reward + grid.gather(ahead, move)
 
         value = q(grid.actions.expand(m, -1, -1))  # (m, A)
         kept.append(value if keep_Q else None)
         V[t], index = value.max(1)
         best[t] = grid.actions[index]
         for finer in (4, 16):
-            a = (best[t][:, None] + around * (2 * bound / sides / finer)).clamp(-bound, bound)
+            a = (best[t][:, None] + around * (spacing / finer)).clamp(-bound, bound)
             value, index = q(a).max(1)
             better = value > V[t]
             best[t][better] = a[torch.arange(m), index][better]
@@ -117,6 +120,8 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: int | Non
     """A policy as weighted actions in each cell: exact for policies of this grid, else `samples` draws."""
     m = len(grid.x)
     if isinstance(policy, GridBestResponse):
+        if policy.actions.shape[1] != m:
+            raise ValueError(f"policy: expected a best response on {m} cells, got one on {policy.actions.shape[1]}")
         return lambda t: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
     if isinstance(policy, GridPolicy) and policy.grid is grid:
         return lambda t: (grid.actions.expand(m, -1, -1), policy.probabilities[t].double())
@@ -151,11 +156,13 @@ def grid_play(grid: Grid, policy: Any, population: Population | None = None, **o
             a, shares = part(t)
             reward, move = _reward_and_move(grid, t, a, judge)
             flow = mass[i][:, None] * shares  # (m, S)
-            rewards[t] += (flow * reward.nan_to_num(neginf=0.0)).sum().item()
-            index, share = grid.spread(move)
-            lattice = torch.zeros(m, int(np.prod(2 * grid.reach + 1)), dtype=torch.float64)
-            lattice.scatter_add_(1, index.flatten(1), (flow[..., None] * share).flatten(1))
-            mass[i] = grid.push(lattice)
+            rewards[t] += _earned(flow, reward)
+            mass[i] = grid.push(grid.scatter(flow, move))
     own.mass[T] = sum(mass)
-    rewards[T] = (own.mass[T] * _last_reward(grid, judge).nan_to_num(neginf=0.0)).sum().item()
+    rewards[T] = _earned(own.mass[T], _last_reward(grid, judge))
     return Play(own, float(rewards.sum()), rewards)
+
+
+def _earned(mass: Tensor, reward: Tensor) -> float:
+    """What mass earns; a reward that nobody gets may be infinite."""
+    return torch.where(mass > 0, mass * reward, 0.0).sum().item()

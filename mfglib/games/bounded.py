@@ -20,28 +20,31 @@ class Law:
         if name not in ("gaussian", "uniform"):
             raise ValueError(f'law: expected "gaussian" or "uniform", got {name!r}')
         self.name, self.mean, self.std = name, vector("mean", mean, size), vector("std", std, size)
+        self.ends = self.mean - math.sqrt(3) * self.std, self.mean + math.sqrt(3) * self.std  # of the uniform box
 
     @classmethod
     def box(cls, lower: Any, upper: Any) -> "Law":
         """The uniform law on the box with corners lower, upper: (d,)."""
-        lower, upper = np.atleast_1d(lower), np.atleast_1d(upper)
-        return cls("uniform", (lower + upper) / 2, (upper - lower) / 2 / math.sqrt(3), len(lower))
+        lower, upper = np.atleast_1d(lower).astype(float), np.atleast_1d(upper).astype(float)
+        law = cls("uniform", (lower + upper) / 2, (upper - lower) / 2 / math.sqrt(3), len(lower))
+        law.ends = lower, upper  # exactly: no start is beyond a wall by rounding
+        return law
 
     def draw(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
         """n independent samples (n, d)."""
-        options = dict(generator=generator, device=generator.device, dtype=dtype)
+        options = dict(device=generator.device, dtype=dtype)
         if self.name == "gaussian":
-            unit = torch.randn(n, len(self.mean), **options)
-        else:
-            unit = (2 * torch.rand(n, len(self.mean), **options) - 1) * math.sqrt(3)
-        mean, std = (torch.as_tensor(v, dtype=dtype, device=generator.device) for v in (self.mean, self.std))
-        return mean + std * unit
+            mean, std = (torch.as_tensor(v, **options) for v in (self.mean, self.std))
+            return mean + std * torch.randn(n, len(mean), generator=generator, **options)
+        lower, upper = (torch.as_tensor(v, **options) for v in self.ends)
+        unit = torch.rand(n, len(lower), generator=generator, **options)
+        return (lower + (upper - lower) * unit).clamp(lower, upper)
 
     def quantiles(self, n: int) -> np.ndarray:
         """Each coordinate's quantiles at the n midpoints of [0, 1]: (n, d)."""
         u = (np.arange(n) + 0.5)[:, None] / n
-        unit = ndtri(u) if self.name == "gaussian" else (2 * u - 1) * math.sqrt(3)
-        return self.mean + self.std * unit
+        lower, upper = self.ends
+        return self.mean + self.std * ndtri(u) if self.name == "gaussian" else lower + (upper - lower) * u
 
     def __repr__(self) -> str:
         return f"Law({self.name!r}, mean={self.mean.tolist()}, std={self.std.tolist()})"
@@ -51,7 +54,8 @@ class BoundedGame:
     """x_{t+1} = x_t + displacement_t(x_t, a_t, μ_t) + ε_t, reflected into `domain` (see `Domain.move`).
 
     A subclass sets `domain`, `start` and `noise` (laws of x_0 and ε), `a_bound` and the members of `Game` that
-    are missing here. That is also all that the exact solver on a grid asks for.
+    are missing here. That is also all that the exact solver on a grid asks for. `start` must keep off the walls, and
+    `noise` have mean 0.
     """
 
     domain: Domain
@@ -65,8 +69,8 @@ class BoundedGame:
         return self.domain.state_dim
 
     def initial(self, n: int, generator: torch.Generator) -> Tensor:
-        """n independent states from μ_0: (n, d)."""
-        return self.start.draw(n, generator)
+        """n independent states from μ_0, which is `start`, reflected at the outer edge: (n, d)."""
+        return self.domain.fold(self.start.draw(n, generator))
 
     def displacement(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """The move (n, d) before the noise. Actions are velocities, clipped to [−a_bound, a_bound]."""
@@ -79,4 +83,6 @@ class BoundedGame:
 
     def __repr__(self) -> str:
         names = inspect.signature(type(self)).parameters
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+        values = {name: getattr(self, name) for name in names}
+        shown = (f"{name}={v.tolist() if isinstance(v, np.ndarray) else v!r}" for name, v in values.items())
+        return f"{type(self).__name__}({', '.join(shown)})"

@@ -24,7 +24,7 @@ class Domain:
         lower, upper: (d,) corners.
         walls: m pairs ((d,), (d,)) of lower and upper corners. They may touch each other and the edge, not overlap.
 
-    Raises ValueError for corners in the wrong order, and for walls that overlap or leave the box.
+    Raises ValueError for corners in the wrong order, and for walls that overlap, leave the box or fill it.
     """
 
     def __init__(self, lower: Any, upper: Any, walls: Sequence[Any] = ()) -> None:
@@ -32,7 +32,7 @@ class Domain:
         if self.lower.ndim != 1 or self.lower.shape != self.upper.shape or (self.lower >= self.upper).any():
             raise ValueError(f"lower, upper: expected two corners (d,), lower < upper, got {lower!r} and {upper!r}")
         self.state_dim = d = len(self.lower)
-        walls = array("walls", walls).reshape(0, 2, d) if len(walls) == 0 else array("walls", walls)
+        walls = array("walls", walls) if len(walls) else np.empty((0, 2, d))
         if walls.ndim != 3 or walls.shape[1:] != (2, d):
             raise ValueError(f"walls: expected shape (m, 2, {d}), got {walls.shape}")
         for i, (low, high) in enumerate(walls):
@@ -45,7 +45,10 @@ class Domain:
             if self.blocks(low, high):
                 raise ValueError(f"walls[{i}]: expected no overlap with an earlier wall, got {walls[i].tolist()}")
         self.walls = walls
-        self.volume = float(np.prod(self.upper - self.lower) - np.prod(walls[:, 1] - walls[:, 0], axis=1).sum())
+        box, filled = np.prod(self.upper - self.lower), np.prod(walls[:, 1] - walls[:, 0], axis=1).sum()
+        if filled > (1 - 1e-9) * box:
+            raise ValueError("walls: expected some free space between them, got walls that fill the box")
+        self.volume = float(box - filled)
 
     def blocks(self, low: np.ndarray, high: np.ndarray) -> bool:
         """Whether the box from low: (d,) to high: (d,) overlaps a wall."""
@@ -58,53 +61,48 @@ class Domain:
         inside = ((x >= lower) & (x <= upper)).all(-1)
         return inside & ~((x[:, None] > low) & (x[:, None] < high)).all(-1).any(-1)
 
+    def uniform(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent points of the free area: (n, d)."""
+        x = torch.empty(n, self.state_dim, device=generator.device)
+        missing = torch.ones(n, dtype=torch.bool, device=generator.device)
+        lower, upper, *_ = self._as(x)
+        while missing.any():
+            x[missing] = lower + (upper - lower) * torch.rand(x[missing].shape, generator=generator, device=x.device)
+            missing = ~self.contains(x)
+        return x
+
+    def fold(self, x: Tensor) -> Tensor:
+        """x: (n, d) reflected at the outer edge alone, any number of times; as it is inside."""
+        lower, upper, *_ = self._as(x)
+        width = upper - lower
+        folded = lower + (width - ((x - lower).remainder(2 * width) - width).abs())
+        return torch.where((x < lower) | (x > upper), folded.clamp(lower, upper), x)
+
     def move(self, x: Tensor, displacement: Tensor) -> Tensor:
         """Where straight segments from x: (n, d) along `displacement`: (n, d) end, after reflections: (n, d).
 
         No end is strictly inside a wall or outside the box, for any displacement, if no start is.
         """
+        if not len(self.walls):
+            return self.fold(x + displacement)
         lower, upper, low, high = self._as(x)
-        if not len(low):  # without walls each coordinate is folded on its own, any number of times
-            width = upper - lower
-            return lower + (width - ((x + displacement - lower).remainder(2 * width) - width).abs()).clamp(0, None)
-        x, displacement = x.clone(), displacement + torch.zeros_like(x)
+        lower, upper, low, high = lower[:, None], upper[:, None], low.T[..., None], high.T[..., None]
+        at, left = x.T.clone(), (displacement + torch.zeros_like(x)).T.clone()  # (d, n): long rows are fast
         going = torch.arange(len(x), device=x.device)  # agents with a part of the step left
         for _ in range(BOUNCES):
-            start, v = x[going], displacement[going]
-            edge = torch.where(v > 0, upper, lower)
-            to_edge = torch.where(v == 0, torch.inf, (edge - start) / v)  # (g, d) share of the segment
-            s, u = start[:, None], v[:, None]  # (g, 1, d)
-            near, far = torch.where(u > 0, low, high), torch.where(u > 0, high, low)  # (g, m, d) faces
-            beside = (s < low) | (s > high)
-            enter = torch.where(u == 0, torch.where(beside, torch.inf, -torch.inf), (near - s) / u)
-            leave = torch.where(u == 0, torch.inf, (far - s) / u).amin(-1)
-            to_wall = enter.amax(-1)  # (g, m)
-            to_wall = torch.where((to_wall >= 0) & (to_wall < leave), to_wall, torch.inf)
-            wall_share, wall = to_wall.min(-1)
-            share = torch.minimum(to_edge.amin(-1), wall_share)[:, None]  # (g, 1), of the first contact
-            contact = share[:, 0] < 1
-            end = start + share.clamp(max=1) * v
-            # A coordinate that has not met a face yet stays before it, whatever the rounding.
-            ahead = torch.where(enter >= share[:, None].clamp(max=1), near, u.sign() * torch.inf)
-            ahead = torch.cat([ahead, edge[:, None]], dim=1)
-            end = torch.where(v > 0, torch.minimum(end, ahead.amin(1)), torch.maximum(end, ahead.amax(1)))
-            end = torch.where(v == 0, start, end)
-            faces = to_edge == share
-            first = enter[torch.arange(len(wall), device=x.device), wall] == share
-            faces = faces | (first & (wall_share[:, None] == share))
-            end = torch.where(faces & contact[:, None], self._face(near, wall, edge, to_edge, share), end)
-            x[going] = end
-            left = (1 - share) * torch.where(faces, -v, v)
-            displacement[going] = left
-            going = going[contact]
-            if not len(going):
+            start, v = at[:, going], left[:, going]  # (d, g)
+            end = start + v
+            near = (torch.maximum(start, end)[:, None] > low) & (torch.minimum(start, end)[:, None] < high)
+            still = v == 0
+            along = still.any(0) & ~still.all(0)  # an axis, and so perhaps a face
+            check = along | near.all(0).any(0) | ((end < lower) | (end > upper)).any(0)  # (g,)
+            at[:, going] = torch.where(check, start, end)
+            rest = check.nonzero()[:, 0]
+            if not len(rest):
                 break
-        return x
-
-    @staticmethod
-    def _face(near: Tensor, wall: Tensor, edge: Tensor, to_edge: Tensor, share: Tensor) -> Tensor:
-        """The coordinates of the faces that are met: of the edge, or else of the first wall; (g, d)."""
-        return torch.where(to_edge == share, edge, near[torch.arange(len(wall), device=wall.device), wall])
+            going = going[rest]
+            at[:, going], left[:, going] = _first_contact(start[:, rest], v[:, rest], lower, upper, low, high)
+        return at.T.contiguous()
 
     def _as(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         corners = (self.lower, self.upper, self.walls[:, 0], self.walls[:, 1])
@@ -113,3 +111,31 @@ class Domain:
 
     def __repr__(self) -> str:
         return f"Domain({self.lower.tolist()}, {self.upper.tolist()}, walls={self.walls.tolist()})"
+
+
+def _first_contact(
+    start: Tensor, v: Tensor, lower: Tensor, upper: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where segments from start: (d, g) along v: (d, g) first meet the edge (d, 1) or a wall (d, m, 1), and what is
+    left of them, reflected: both (d, g). Segments that meet nothing are at their ends, with nothing left."""
+    s, u, up = start[:, None], v[:, None], v > 0
+    edge = torch.where(up, upper, lower)
+    to_edge = torch.where(v == 0, torch.inf, (edge - start) / v)  # share of the segment, (d, g)
+    near, far = torch.where(up[:, None], low, high), torch.where(up[:, None], high, low)  # (d, m, g) faces
+    beside = torch.where((s < low) | (s > high), torch.inf, -torch.inf)
+    enter = torch.where(u == 0, beside, (near - s) / u)
+    leave = torch.where(u == 0, torch.inf, (far - s) / u)
+    to_wall = enter.amax(0)  # (m, g)
+    to_wall, wall = torch.where((to_wall >= 0) & (to_wall < leave.amin(0)), to_wall, torch.inf).min(0)
+    share = torch.minimum(to_edge.amin(0), to_wall).clamp(max=1)  # (g,), of the first contact
+    # A coordinate that has not met a face yet stays before it, whatever the rounding.
+    sign = v.sign()
+    ahead = torch.where(enter >= share, near * sign[:, None], torch.inf).amin(1)
+    end = sign * torch.minimum(torch.minimum(sign * (start + share * v), ahead), sign * edge)
+    end = torch.where(v == 0, start, end)
+    first = wall.expand(len(v), 1, -1)
+    at_wall = (enter.gather(1, first)[:, 0] == share) & (to_wall == share)
+    at_edge = to_edge == share
+    end = torch.where(at_edge, edge, torch.where(at_wall, near.gather(1, first)[:, 0], end))
+    inside = ((end[:, None] > low) & (end[:, None] < high)).all(0).any(0)  # by rounding, at a corner
+    return torch.where(inside, start, end), (1 - share) * torch.where(at_edge | at_wall, -v, v)

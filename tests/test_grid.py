@@ -1,0 +1,170 @@
+"""Grids, populations and policies on them (`mfglib.exact.grid`, `lattice`)."""
+
+import numpy as np
+import pytest
+import torch
+from grids import GAMES, each_game, random_policy
+from helpers import gen
+
+from mfglib.exact.grid import Grid, GridPopulation, grid_of
+from mfglib.exact.grid_solver import grid_play
+from mfglib.exact.lattice import on_lattice
+from mfglib.games import LinearQuadratic
+from mfglib.games.beach_bar import BeachBar
+from mfglib.games.bounded import Law
+from mfglib.games.four_rooms import FourRooms
+from mfglib.population import GaussianFlow, MeanPath
+
+
+@each_game
+def test_the_volumes_of_the_cells_add_up(game, cells):
+    grid = grid_of(game, cells)
+    assert len(grid.x) * grid.volume == pytest.approx(game.domain.volume)
+    assert torch.equal(grid.cell(grid.x), torch.arange(len(grid.x)))
+    within = (torch.rand(grid.x.shape, generator=gen()).double() - 0.5) * 0.99 * torch.from_numpy(grid.h)
+    assert torch.equal(grid.cell((grid.x + within).float()), torch.arange(len(grid.x)))
+
+
+@each_game
+def test_push_and_expected_are_adjoint_as_gather_and_scatter(game, cells):
+    grid = grid_of(game, cells)
+    m, L = len(grid.x), int(np.prod(2 * grid.reach + 1))
+    value, table, flow, few = (
+        torch.randn(*s, generator=gen(i)).double() for i, s in enumerate([(m,), *[(m, L)] * 2, (m, 7)])
+    )
+    reach = torch.from_numpy(grid.reach * grid.h)
+    for move in (
+        torch.rand(m, 7, len(reach), generator=gen(4)),
+        torch.rand(1, 7, len(reach), generator=gen(5)).expand(m, -1, -1),
+    ):
+        move = (2 * move.double() - 1) * reach
+        assert (grid.gather(table, move) * few).sum().item() == pytest.approx(
+            (table * grid.scatter(few, move)).sum().item()
+        )
+    assert (grid.expected(value) * flow).sum().item() == pytest.approx((value * grid.push(flow)).sum().item())
+    torch.testing.assert_close(grid.expected(torch.ones(m).double()), torch.ones(m, L).double())
+
+
+def test_moves_keep_their_mean_and_noise_its_variance_away_from_the_edge():
+    grid = grid_of(BeachBar(a_bound=0.2, noise_bound=0.07), 90)
+    middle = (grid.x[:, 0] - 0.5).abs() < 0.2
+    move = torch.full((len(grid.x), 1, 1), 0.1234, dtype=torch.float64)
+    first = grid.gather(grid.expected(grid.x[:, 0]), move)[:, 0]
+    np.testing.assert_allclose(first[middle], grid.x[middle, 0] + 0.1234, rtol=1e-9)
+    still = grid.gather(grid.expected(grid.x[:, 0] ** 2), 0 * move)[:, 0]
+    np.testing.assert_allclose(still[middle], grid.x[middle, 0] ** 2 + 0.07**2 / 3, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "uniform"])
+def test_noise_on_the_lattice_has_the_variance_of_the_law(name):
+    for std in (0.0, 1e-8, 0.01, 0.3, 1.0, 7.7, 50.0):
+        weights = on_lattice(Law(name, 0.0, std, 1).quantiles(4096)[:, 0], std, 1.0).numpy()
+        k = np.arange(len(weights)) - len(weights) // 2
+        assert weights.sum() == pytest.approx(1) and (weights >= 0).all() and (weights == weights[::-1]).all()
+        assert k**2 @ weights == pytest.approx(std**2, rel=1e-6, abs=1e-12)
+
+
+def test_the_uniform_population_stays_uniform_without_control():
+    for game, cells in (GAMES["beach bar"], GAMES["four rooms"]):
+        grid = grid_of(game, cells)
+        m, d = grid.x.shape
+        flow = grid.scatter(torch.full((m, 1), 1 / m, dtype=torch.float64), torch.zeros(m, 1, d).double())
+        np.testing.assert_allclose(grid.push(flow), 1 / m, rtol=1e-9)
+
+
+def test_grid_population_is_a_density():
+    grid = grid_of(*GAMES["four rooms"])
+    population = grid_play(grid, random_policy(grid)).population
+    x = population.sample(2, 50_000, gen())
+    assert x.shape == (50_000, 2) and grid.game.domain.contains(x).float().mean() > 0.999  # float32 on faces
+    seen = torch.bincount(grid.cell(x), minlength=len(grid.x)) / len(x)
+    assert (seen - population.mass[2]).abs().sum() < 2 * (len(grid.x) / len(x)) ** 0.5
+    torch.testing.assert_close(x.mean(0), population.mean(2).float(), atol=5e-3, rtol=0)
+    density = population.density(2)
+    assert density.shape == (20, 20) and np.nansum(density) * grid.volume == pytest.approx(1)
+    assert np.isnan(density).sum() == 400 - len(grid.x)
+    log_prob = population.log_prob(2, x)
+    i, j = (x.double().numpy() / grid.h).astype(int).clip(0, 19).T
+    usual = ~np.isnan(density[i, j])  # not on a face
+    np.testing.assert_allclose(log_prob[usual], np.log(density[i, j])[usual], rtol=1e-5)
+    with pytest.raises(ValueError, match="t: expected"):
+        population.mean(-1)
+
+
+def test_populations_of_other_kinds_are_read_at_the_cells():
+    grid = grid_of(LinearQuadratic(x_bound=4.0, a_bound=1.0, horizon=2), 200)
+    flow = GaussianFlow(torch.tensor([[0.1], [0.2], [0.3]]).double(), torch.full((3, 1, 1), 0.25).double())
+    population = GridPopulation.of(grid, flow)
+    assert GridPopulation.of(grid, population) is population
+    for t in range(3):
+        assert population.mass[t].sum().item() == pytest.approx(1, abs=1e-4)
+        assert torch.equal(population.mean(t), flow.mean(t))
+        torch.testing.assert_close(population.log_prob(t, grid.x), flow.log_prob(t, grid.x), atol=1e-4, rtol=1e-4)
+    assert torch.equal(GridPopulation.of(grid, MeanPath(flow._mean)).mean(2), flow.mean(2))
+
+
+def test_grid_policy_draws_by_its_probabilities():
+    grid = grid_of(*GAMES["beach bar"])
+    policy = random_policy(grid)
+    policy.probabilities[:, :, ::2] = 0
+    policy.probabilities /= policy.probabilities.sum(-1, keepdim=True)
+    x = grid.x[7].expand(100_000, 1).float()
+    a = policy.sample(1, x, gen())
+    index = torch.cdist(a.double(), grid.actions).argmin(1)
+    seen, p = torch.bincount(index, minlength=len(grid.actions)) / len(a), policy.probabilities[1, 7]
+    assert not seen[::2].any()
+    assert (((seen - p) ** 2 / p)[1::2].sum() * len(a)).item() < 2 * len(p)
+    assert policy.mean(1, x)[0].item() == pytest.approx(a.mean().item(), abs=0.003)
+    torch.testing.assert_close(policy.log_prob(1, x, a), p[index].log().float())
+    assert not policy.sample(4, x).any() and not policy.mean(4, x).any()
+
+
+def test_points_on_a_wall_count_to_the_cell_beside_it_and_points_inside_are_refused():
+    game = FourRooms(walls=[((0.2, 0.2), (0.3, 0.3))])
+    grid = grid_of(game, 20)
+    faces = torch.tensor([[0.2, 0.25], [0.3, 0.25], [0.25, 0.2], [0.25, 0.3], [0.5, 0.5], [0.0, 0.5]])
+    assert ((grid.x[grid.cell(faces)] - faces).abs() < grid.h[0]).all()
+    with pytest.raises(ValueError, match="x: expected states outside the walls, got .*0.25"):
+        grid.cell(torch.tensor([[0.1, 0.1], [0.25, 0.25]]))
+
+
+class Bar(BeachBar):
+    pass
+
+
+def test_grids_are_built_once_for_each_game():
+    assert grid_of(BeachBar(), 30) is grid_of(BeachBar(), 30)
+    assert len({id(grid_of(*key)) for key in ((BeachBar(), 30), (BeachBar(), 31), (BeachBar(bar=0.1), 30))}) == 3
+    twin = Bar()
+    twin.__class__.__name__ = "BeachBar"
+    assert repr(twin) == repr(BeachBar()) and grid_of(twin, 30) is not grid_of(BeachBar(), 30)
+
+
+def with_law(game, **laws):
+    vars(game).update(laws)
+    return game
+
+
+@pytest.mark.parametrize(
+    ("game", "cells", "error", "message"),
+    [
+        (FourRooms(), 15, ValueError, "cells: expected a grid whose lines run along every wall, got 15"),
+        (BeachBar(), 3, ValueError, "cells: expected an integer >= 4, got 3"),
+        (LinearQuadratic(), 50, ValueError, "game: expected bounded states and actions"),
+        (LinearQuadratic(x_bound=1.0), 50, ValueError, "game: expected bounded states and actions"),
+        (LinearQuadratic(a_bound=1.0), 50, ValueError, "game: expected bounded states and actions"),
+        (LinearQuadratic(np.eye(3), x_bound=1.0, a_bound=1.0), 9, ValueError, "dimensions of at most 2, got 3"),
+        (object(), 50, TypeError, "game: expected a bounded game with the member `domain`, got object"),
+        (with_law(BeachBar(), noise=Law.box(0.0, 0.1)), 50, ValueError, r"game.noise: expected a law of mean 0"),
+        (
+            with_law(FourRooms(), start=Law.box([0.0, 0.0], [0.5, 0.1])),
+            20,
+            ValueError,
+            "game.start: expected a law outside the walls",
+        ),
+    ],
+    ids=str,
+)
+def test_games_that_no_grid_can_solve_are_refused(game, cells, error, message):
+    with pytest.raises(error, match=message):
+        Grid(game, cells)
