@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
+from mfglib.mixture import MixturePolicy
 from mfglib.policy import GaussianPolicy, gaussian_log_prob
 
 
@@ -78,23 +79,35 @@ class Memory:
 
 
 def clone(
-    policy: GaussianPolicy, memory: Memory, weights: np.ndarray, config: CloningConfig, generator: torch.Generator
+    policy: GaussianPolicy | MixturePolicy | nn.Module,
+    memory: Memory,
+    weights: np.ndarray,
+    config: CloningConfig,
+    generator: torch.Generator,
 ) -> float:
-    """Fit π̄ to M_SL by Gaussian negative log-likelihood, in place, from where it is; iteration i has the share
-    weights[i − 1]. Returns the mean negative log-likelihood of the last tenth of the steps.
+    """Fit π̄ to M_SL by negative log-likelihood, in place, from where it is; iteration i has the share weights[i − 1].
+    Returns the mean negative log-likelihood of the last tenth of the steps.
 
-    Source: paper, Algo. 2 and 3. Raises DivergenceError if the loss is not finite.
+    The policy is a module with `log_prob(t, x, a)`; only a GaussianPolicy's samples are weighted by config.beta.
+    Source: paper, Algo. 2 and 3. Raises TypeError for another policy, DivergenceError if the loss is not finite.
     """
+    if not (isinstance(policy, nn.Module) and hasattr(policy, "log_prob")):
+        raise TypeError(f"policy: expected a module with `log_prob`, got {type(policy).__name__}")
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, config.steps)
     losses = torch.empty(config.steps, device=memory.x.device)
     for step in range(config.steps):
         t, x, a = memory.draw(config.batch, weights, generator)
-        mean, std = policy(t, x)
-        loss = -gaussian_log_prob(a, mean, std)
-        weight = std.detach().mean(-1) ** (2 * config.beta)
+        if isinstance(policy, GaussianPolicy):
+            mean, std = policy(t, x)
+            loss = -gaussian_log_prob(a, mean, std)
+            weight = std.detach().mean(-1) ** (2 * config.beta)
+            objective = (loss * weight / weight.mean()).mean()
+        else:
+            loss = -policy.log_prob(t, x, a)
+            objective = loss.mean()
         optimizer.zero_grad()
-        (loss * weight / weight.mean()).mean().backward()
+        objective.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import require_time
+from mfglib.games.base import integer, number
 
 
 class Policy(Protocol):
@@ -54,6 +55,31 @@ def head(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+class Inputs(nn.Module):
+    """What a network reads of (t, x): the normalised state z, its waves, and the time table.
+
+    Args:
+        centre, scale: (d,) typical mean and standard deviation of states.
+        waves: also sin and cos of πjz for j = 1..waves, coordinate by coordinate: where the answer bends on a scale
+            much finer than `scale`, a network finds it faster from these (Tancik et al., arXiv 2006.10739).
+    """
+
+    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, waves: int = 0) -> None:
+        super().__init__()
+        self.time = TimeTable(horizon)
+        self.waves = integer("waves", waves, at_least=0)
+        self.width = len(centre) * (1 + 2 * self.waves) + self.time.width
+        self.register_buffer("centre", centre.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, t: int | Tensor, x: Tensor) -> Tensor:
+        """t: an integer or (n,) integers, x: (n, d); returns (n, width)."""
+        z = (x.to(self.centre) - self.centre) / self.scale
+        angles = [math.pi * j * z for j in range(1, self.waves + 1)]
+        waves = [wave for angle in angles for wave in (angle.sin(), angle.cos())]
+        return torch.cat([z, *waves, self.time(t, len(x))], dim=-1)
+
+
 class GaussianPolicy(nn.Module):
     """a ~ N(f(t, x), diag g(t, x)²), an MLP with parallel mean and standard-deviation heads (paper, Section 5).
 
@@ -64,10 +90,13 @@ class GaussianPolicy(nn.Module):
     Args:
         centre, scale: (d,) typical mean and standard deviation of states, for normalising the input.
         action_scale: (k,) unit of actions: the heads answer in this unit.
-        initial_std, min_std: first and least standard deviation in units of `action_scale`.
-    """
+        initial_std, min_std, max_std: first, least and largest standard deviation in units of `action_scale`.
+        waves: see `Inputs`.
+        bound: the mean is action_scale · tanh(·), for games that clip actions to ±action_scale: without it, a mean
+            beyond the bound learns nothing, for no action that it draws changes anything.
 
-    MAX_LOG_STD = 1.0
+    Raises ValueError for a deviation that is not > 0, and if min_std > max_std.
+    """
 
     def __init__(
         self,
@@ -79,22 +108,25 @@ class GaussianPolicy(nn.Module):
         *,
         initial_std: float = 0.5,
         min_std: float = 1e-3,
+        max_std: float = math.e,
+        waves: int = 0,
+        bound: bool = False,
     ) -> None:
         super().__init__()
-        self.time = TimeTable(horizon)
-        self.hidden = mlp(len(centre) + self.time.width, hidden)
+        self.initial_log_std, self.min_log_std, self.max_log_std = log_stds(initial_std, min_std, max_std)
+        self.inputs = Inputs(horizon, centre, scale, waves)
+        self.hidden = mlp(self.inputs.width, hidden)
         self.mean_head, self.std_head = head(hidden[-1], len(action_scale)), head(hidden[-1], len(action_scale))
-        for name, value in (("centre", centre), ("scale", scale), ("action_scale", action_scale)):
-            self.register_buffer(name, value.clone())
-        self.initial_log_std, self.min_log_std = math.log(initial_std), math.log(min_std)
+        self.register_buffer("action_scale", action_scale.clone())
+        self.bound = bound
 
     def forward(self, t: int | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """t: an integer or (n,) integers, x: (n, d); returns mean and standard deviation, each (n, k)."""
-        x = x.to(self.centre)
-        h = self.hidden(torch.cat([(x - self.centre) / self.scale, self.time(t, len(x))], dim=-1))
+        h = self.hidden(self.inputs(t, x))
         log_std = self.std_head(torch.tanh(h)) + self.initial_log_std
-        std = log_std.clamp(self.min_log_std, self.MAX_LOG_STD).exp()
-        return self.mean_head(h) * self.action_scale, std * self.action_scale
+        std = log_std.clamp(self.min_log_std, self.max_log_std).exp()
+        mean = self.mean_head(h)
+        return (mean.tanh() if self.bound else mean) * self.action_scale, std * self.action_scale
 
     @torch.no_grad()
     def sample(self, t: int | Tensor, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -107,6 +139,15 @@ class GaussianPolicy(nn.Module):
     @torch.no_grad()
     def mean(self, t: int | Tensor, x: Tensor) -> Tensor:
         return self(t, x)[0]
+
+
+def log_stds(initial_std: float, min_std: float, max_std: float) -> tuple[float, float, float]:
+    """Their logarithms; raises ValueError unless all are > 0 and min_std <= max_std."""
+    for name, value in (("initial_std", initial_std), ("min_std", min_std), ("max_std", max_std)):
+        number(name, value, positive=True)
+    if min_std > max_std:
+        raise ValueError(f"max_std: expected at least min_std = {min_std}, got {max_std}")
+    return math.log(initial_std), math.log(min_std), math.log(max_std)
 
 
 class Greedy:

@@ -7,23 +7,25 @@ from torch import Tensor
 
 from mfglib.checks import require_time
 
-EXACT = (
-    "donot_use_mm_for_euclid_dist"  # of torch.cdist: by matrix products, close points lose their distance in float32
-)
-
 
 class Particles:
     """The empirical measure of simulated agents; a local density by Gaussian convolution (paper, Algo. 1 and 2).
+
+    The density is the paper's plain kernel: it knows no domain, and near the edge of one, kernels leak mass over it.
 
     Args:
         x: (T+1, n, d) states of n agents.
         bandwidth: kernel width as a multiple of the coordinate's standard deviation; None for Scott's rule,
             n^(−1/(d+4)). The paper does not state its σ.
+
+    Raises ValueError for another shape, or a bandwidth that is not a finite number > 0.
     """
 
     def __init__(self, x: Tensor, bandwidth: float | None = None) -> None:
         if x.ndim != 3:
             raise ValueError(f"x: expected shape (T+1, n, d), got {tuple(x.shape)}")
+        if bandwidth is not None and not 0 < bandwidth < math.inf:
+            raise ValueError(f"bandwidth: expected None or a finite number > 0, got {bandwidth!r}")
         self.x = x
         self.bandwidth = x.shape[1] ** (-1 / (x.shape[2] + 4)) if bandwidth is None else bandwidth
 
@@ -36,18 +38,42 @@ class Particles:
     def mean(self, t: int) -> Tensor:
         return self.x[require_time(t, len(self.x) - 1)].mean(0)
 
-    def log_prob(self, t: int, x: Tensor, chunk: int = 1 << 22) -> Tensor:
-        """Kernel density estimate at x: (m, d) -> (m,), `chunk` pairs at a time."""
+    def log_prob(self, t: int, x: Tensor, chunk: int | None = None) -> Tensor:
+        """Kernel density estimate at x: (m, d) -> (m,), `chunk` pairs at a time (None: as many as suit the device)."""
         centre = self.mean(t)
         agents, x = self.x[t] - centre, x - centre
         n, d = agents.shape
         width = self.bandwidth * agents.std(0).clamp_min(1e-12)
         constant = math.log(n) + width.log().sum() + 0.5 * d * math.log(2 * math.pi)
-        parts = [
-            torch.logsumexp(-0.5 * torch.cdist(part / width, agents / width, compute_mode=EXACT).square(), dim=1)
-            for part in x.split(max(1, chunk // n))
-        ]
-        return torch.cat(parts) - constant
+        unit = width * math.sqrt(2 * math.log(2))  # the kernel is 2^(−distance²) in this unit
+        if chunk is None:
+            chunk = 1 << 17 if x.device.type == "cpu" else 1 << 24  # on a CPU, what stays in the cache of a core
+        return _log_kernel_sum(x / unit, agents / unit, max(1, chunk // n)) - constant
+
+
+def _log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:
+    """log Σ_j 2^(−|x_i − agent_j|²) for x: (m, d) and agents: (n, d), `rows` of x at a time: (m,).
+
+    Differences are taken before they are squared: a matrix product would be no faster, and its cancellation costs two
+    digits. exp2, because exp takes 3 times as long in float32, and 30 times where it underflows.
+    """
+    columns = agents.T.contiguous()
+    total = torch.cat([_square_distance(part, columns).neg_().exp2_().sum(1) for part in x.split(rows)])
+    result = total.log()
+    lost = (total < torch.finfo(x.dtype).tiny ** 0.5).nonzero()[:, 0]  # so far from all agents that terms underflow
+    for some in lost.split(rows):
+        square = _square_distance(x[some], columns)
+        least = square.amin(1)
+        result[some] = (least[:, None] - square).exp2().sum(1).log() - least * math.log(2)
+    return result
+
+
+def _square_distance(x: Tensor, columns: Tensor) -> Tensor:
+    """x: (m, d), columns: (d, n) -> (m, n)."""
+    total = (x[:, :1] - columns[0]).square()
+    for i in range(1, len(columns)):
+        total += (x[:, i, None] - columns[i]).square()
+    return total
 
 
 class GaussianFlow:

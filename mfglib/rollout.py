@@ -33,15 +33,21 @@ def rollout(
     n: int,
     generator: torch.Generator,
     rewards: bool = True,
+    start: Tensor | None = None,
 ) -> Rollout:
-    """n agents that start from μ_0 and follow `policy`; the last reward has a = 0.
+    """n agents that start from μ_0, or from `start`: (n, d), and follow `policy`; the last reward has a = 0.
 
     With `population=None` the agents are the population themselves: they react to their own empirical
     measure, and the states are a sample of μ^π (paper, Section 2). Otherwise the population is given,
     and each agent is one representative player against it. `rewards=False` leaves the rewards out: they can be dear
     (a density for each agent), and who fits to states or actions does not read them.
+
+    A policy with `episode(n, generator)` is asked for it once, and what it returns is played (see `UniformMixture`).
+    Raises ValueError if `start` has another shape.
     """
-    x0 = game.initial(n, generator)
+    if start is not None and start.shape != (n, game.state_dim):
+        raise ValueError(f"start: expected shape {(n, game.state_dim)}, got {tuple(start.shape)}")
+    x0 = game.initial(n, generator) if start is None else start
     T = game.horizon
     x = x0.new_empty(T + 1, n, game.state_dim)
     a = x0.new_zeros(T + 1, n, game.action_dim)
@@ -49,7 +55,7 @@ def rollout(
     x[0] = x0
     if population is None:
         population = Particles(x)  # a view: it answers for time t as soon as x[t] is written
-    act = sampler(policy, generator)
+    act = sampler(policy.episode(n, generator) if hasattr(policy, "episode") else policy, generator)
     for t in range(T + 1):
         if t < T:
             a[t] = act(t, x[t])

@@ -8,7 +8,8 @@ from scipy.stats import chisquare
 
 from mfglib.checks import DivergenceError
 from mfglib.cloning import CloningConfig, Memory, clone
-from mfglib.policy import GaussianPolicy
+from mfglib.mixture import MixturePolicy
+from mfglib.policy import AffinePolicy, GaussianPolicy
 from mfglib.seeds import isolated
 
 T = 2
@@ -128,6 +129,68 @@ def test_standard_deviation_recovers_after_noiseless_data():
     assert policy(0, x[0])[1].mean() < 0.05
     clone(policy, wide, ONE, CloningConfig(), gen())
     assert policy(0, x[0])[1].mean().item() == pytest.approx(1, abs=0.15)
+
+
+def two_sided(noise):
+    """Actions on two sides of 0, ¼ of them below, both wavy in x; and the entropy of a given x (the sides overlap
+    nowhere)."""
+    x, below = torch.randn(T, 4000, 1, generator=gen(1)), torch.rand(T, 4000, 1, generator=gen(2)) < 0.25
+    a = torch.where(below, -1.0, 1.0) * (0.8 + 0.2 * torch.sin(2 * x)) + noise * torch.randn(x.shape, generator=gen(3))
+    memory = Memory(1, 1)
+    memory.add(x, a, 1, gen())
+    sides = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    return memory, sides + math.log(noise) + 0.5 * math.log(2 * math.pi * math.e)
+
+
+def fresh_mixture():
+    with isolated(0, "clone"):
+        return MixturePolicy(T, torch.zeros(1), torch.ones(1), torch.ones(1), (64, 64))
+
+
+def test_clone_of_two_sides_by_a_mixture_and_by_a_gaussian():
+    (memory, entropy), config = two_sided(0.1), CloningConfig(steps=300, batch=1024)
+    losses, between = [], []
+    for policy in (fresh_mixture(), fresh_policy()):
+        losses.append(clone(policy, memory, ONE, config, gen()))
+        a = policy.sample(1, torch.zeros(20_000, 1), gen(1))
+        between.append((a.abs() < 0.4).float().mean().item())
+        if isinstance(policy, MixturePolicy):
+            assert (a < 0).float().mean().item() == pytest.approx(0.25, abs=0.04)
+            for side in (-1, 1):  # at x = 0 both sides are ±0.8 with deviation 0.1
+                there = a[a * side > 0]
+                assert there.mean().item() == pytest.approx(0.8 * side, abs=0.05)
+                assert there.std().item() == pytest.approx(0.1, abs=0.05)
+    assert losses[0] == pytest.approx(entropy, abs=0.06) and losses[1] > entropy + 1
+    assert between[0] < 0.01 and between[1] > 0.2  # where nobody acts
+
+
+def test_mixture_recovers_after_noiseless_data():
+    policy, x = fresh_mixture(), torch.randn(T, 2000, 1, generator=gen())
+    narrow, wide = Memory(1, 1), Memory(1, 1)
+    narrow.add(x, 0.5 * x, 1, gen())
+    wide.add(x, 0.5 * x + torch.randn(T, 2000, 1, generator=gen(1)), 1, gen())
+    for _ in range(2):
+        clone(policy, narrow, ONE, CloningConfig(batch=1024), gen())
+    assert (policy.sample(0, x[0], gen()) - 0.5 * x[0]).std() < 0.1
+    loss = clone(policy, wide, ONE, CloningConfig(batch=1024), gen())
+    assert loss == pytest.approx(0.5 * math.log(2 * math.pi * math.e), abs=0.06)
+
+
+def test_any_module_with_a_density_can_be_cloned_and_nothing_else():
+    class Laplace(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.centre = torch.nn.Parameter(torch.zeros(1))
+
+        def log_prob(self, t, x, a):
+            return -(a - self.centre).abs().sum(-1) - math.log(2)
+
+    memory, policy = Memory(1, 1), Laplace()
+    memory.add(torch.zeros(T, 500, 1), 0.3 + torch.randn(T, 500, 1, generator=gen()), 1, gen())
+    clone(policy, memory, ONE, CloningConfig(steps=300, batch=1000, learning_rate=0.01), gen())
+    assert policy.centre.item() == pytest.approx(memory.a.median().item(), abs=0.05)
+    with pytest.raises(TypeError, match="policy: expected a module with `log_prob`, got AffinePolicy"):
+        clone(AffinePolicy(torch.zeros(T, 1, 1), torch.zeros(T, 1)), memory, ONE, CloningConfig(), gen())
 
 
 def test_same_generator_same_clone():

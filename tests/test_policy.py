@@ -6,7 +6,7 @@ import torch
 from helpers import gen
 from torch.distributions import Independent, Normal
 
-from mfglib.policy import AVERAGING, AffinePolicy, GaussianPolicy, Greedy, TimeTable, averaging_weights, sampler
+from mfglib.policy import AVERAGING, AffinePolicy, GaussianPolicy, Greedy, Inputs, TimeTable, averaging_weights, sampler
 from mfglib.seeds import isolated
 
 T = 3
@@ -53,6 +53,66 @@ def test_standard_deviation_has_its_first_value_floor_and_ceiling():
     for bias, expected in ((-50.0, 0.3), (50.0, math.e)):
         policy.std_head.bias.fill_(bias)
         torch.testing.assert_close(policy(1, x)[1], torch.full((500, 1), expected))
+
+
+def test_maximal_standard_deviation_is_in_units_of_action():
+    policy = random_policy(1, 2, max_std=0.7)
+    policy.std_head.bias.fill_(50.0)
+    torch.testing.assert_close(policy(1, torch.zeros(4, 1))[1], torch.tensor([[0.7, 1.4]]).expand(4, 2))
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_bound_keeps_the_mean_within_the_unit_and_its_gradient_alive(bound):
+    policy, x = random_policy(1, 2, bound=bound), torch.linspace(-50, 50, 200)[:, None]
+    unit = torch.tensor([1.0, 2.0])
+    free = policy.mean_head(policy.hidden(policy.inputs(1, x)))
+    torch.testing.assert_close(policy.mean(1, x), (free.tanh() if bound else free) * unit)
+    assert (policy.mean(1, x).abs() <= unit).all() == bound
+    policy.mean_head.bias.copy_(torch.tensor([3.0, -3.0])).requires_grad_()
+    policy.mean_head.weight.zero_()
+    policy(1, x)[0].sum().backward()
+    assert (policy.mean_head.bias.grad > 0).all()
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_inputs_are_state_waves_and_time(d):
+    centre, scale, x = torch.ones(d), torch.full((d,), 2.0), torch.randn(9, d, generator=gen())
+    plain, wavy = Inputs(T, centre, scale), Inputs(T, centre, scale, waves=2)
+    z = (x - centre) / scale
+    assert torch.equal(plain(1, x), torch.cat([z, TimeTable(T)(1, 9)], 1)) and plain(1, x).shape == (9, plain.width)
+    features = wavy(1, x)
+    assert features.shape == (9, wavy.width) and wavy.width == plain.width + 4 * d
+    for j in (1, 2):
+        for i in range(d):
+            for f in (np.sin, np.cos):
+                wave = torch.from_numpy(f(np.pi * j * z[:, i].numpy()))
+                assert any(torch.allclose(wave, column, atol=1e-5) for column in features.T)
+
+
+def test_without_waves_nothing_is_drawn_for_them():
+    """The parameters of a policy with the options at their defaults are those of one without: mlp, then two heads."""
+    policy = random_policy(bound=True, max_std=2.0)
+    with isolated(0, "policy"):
+        first = torch.nn.Linear(2 + T + 2, 16)
+    assert torch.equal(policy.hidden[0].weight, first.weight)
+    assert policy.hidden[0].in_features + 4 * 2 == random_policy(waves=2).hidden[0].in_features
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (dict(waves=-1), "waves"),
+        (dict(waves=1.5), "waves"),
+        (dict(min_std=0.0), "min_std"),
+        (dict(initial_std=-1.0), "initial_std"),
+        (dict(max_std=math.nan), "max_std"),
+        (dict(min_std=0.5, max_std=0.4), "max_std"),
+    ],
+    ids=str,
+)
+def test_options_are_validated(given, name):
+    with pytest.raises(ValueError, match=f"{name}: expected .*, got "):
+        random_policy(**given)
 
 
 def test_starts_near_zero():

@@ -41,6 +41,39 @@ def test_particle_density_does_not_depend_on_the_chunks(chunk):
     torch.testing.assert_close(particles.log_prob(0, query, chunk=chunk), particles.log_prob(0, query))
 
 
+def direct(agents, query, bandwidth):
+    """log-density by one float64 sum."""
+    agents, query = agents.double(), query.double()
+    width = bandwidth * agents.std(0)
+    z = (query[:, None] - agents) / width
+    return (
+        torch.logsumexp(-0.5 * z.square().sum(-1), 1) - (width * (2 * np.pi) ** 0.5).log().sum() - np.log(len(agents))
+    )
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("bandwidth", [0.01, 0.2])
+def test_single_precision_is_a_direct_sum_to_four_digits(d, bandwidth):
+    agents = torch.randn(5000, d, generator=gen()) * torch.linspace(1e-3, 50, d) + 7
+    query = torch.cat([torch.randn(200, d, generator=gen(1)) * torch.linspace(1e-3, 50, d) + 7, agents[:100]])
+    ours = Particles(agents[None], bandwidth).log_prob(0, query).double()
+    torch.testing.assert_close(ours, direct(agents, query, bandwidth), atol=1e-4, rtol=1e-5)
+
+
+def test_density_far_from_all_agents_does_not_underflow():
+    agents, query = states(2)[0].float(), torch.tensor([[30.0, -40.0], [0.0, 0.0], [200.0, 1.0]])
+    ours = Particles(agents[None], 0.3).log_prob(0, query).double()
+    expected = direct(agents, query, 0.3)
+    assert expected.min() < -1000
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -0.1, float("nan"), float("inf")])
+def test_bandwidth_is_validated(bandwidth):
+    with pytest.raises(ValueError, match="bandwidth: expected None or a finite number > 0, got"):
+        Particles(states(1), bandwidth)
+
+
 @pytest.mark.parametrize("shift", [10.0, 100.0, 1000.0])
 def test_particle_density_moves_with_the_particles(shift):
     """In single precision too: prices near 100 are no harder than prices near 0."""

@@ -91,3 +91,31 @@ def test_no_gradient_is_kept():
     game = LinearQuadratic(horizon=2)
     r = rollout(game, BlackBox(lq_equilibrium(game).policy), n=5, generator=gen())
     assert not r.x.requires_grad and not r.reward.requires_grad
+
+
+def test_agents_start_where_they_are_told():
+    game = LinearQuadratic(horizon=2, noise_std=0.0, A_bar=0.0)
+    start = torch.linspace(-3, 3, 11)[:, None]
+    r = rollout(game, AffinePolicy(torch.zeros(2, 1, 1), torch.ones(2, 1)), n=11, generator=gen(), start=start)
+    assert torch.equal(r.x[0], start)
+    torch.testing.assert_close(r.x[1], game.A.item() * start + game.B.item())
+
+
+@pytest.mark.parametrize("shape", [(10, 1), (11, 2), (11,)])
+def test_start_of_another_shape_is_refused(shape):
+    game = LinearQuadratic(horizon=2)
+    with pytest.raises(ValueError, match=r"start: expected shape \(11, 1\), got"):
+        rollout(game, lq_equilibrium(game).policy, n=11, generator=gen(), start=torch.zeros(shape))
+
+
+def test_a_policy_with_episodes_is_asked_for_one():
+    asked = []
+
+    class Drawn:
+        def episode(self, n, generator):
+            asked.append((n, generator))
+            return AffinePolicy(torch.zeros(3, 1, 1), torch.full((3, 1), 7.0))
+
+    g = gen()
+    r = rollout(LinearQuadratic(horizon=3), Drawn(), n=5, generator=g)
+    assert asked == [(5, g)] and (r.a == 7).all()
