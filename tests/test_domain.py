@@ -49,6 +49,20 @@ def test_no_agent_is_ever_in_a_wall_or_outside(d, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_paths_aimed_at_inner_corners_end_outside_walls_whatever_the_rounding(dtype):
+    beam = ((0.21, 0.53), (0.83, 0.61))
+    for seed in range(3):
+        left = 0.3 + 0.1 * torch.rand(1, generator=gen(seed)).item()
+        domain = Domain([0.0, 0.0], [0.97, 0.97], [beam, ((left, 0.31), (0.57, 0.53))])  # two faces meet at the aim
+        x = torch.rand(20_000, 2, generator=gen(seed), dtype=dtype) * torch.tensor([left, 0.53])
+        aim = torch.tensor([left, 0.53], dtype=dtype) - x
+        for beyond in (1.0, 1.0 + 1e-6, 1.1, 3.0):
+            end = domain.move(x, beyond * aim)
+            assert domain.contains(end).all()
+            assert beyond > 2 or ((end[:, 0] <= left + 1e-6) & (end[:, 1] <= 0.53 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_agent_leaves_the_rooms_that_it_can_reach(dtype):
     for seed in range(4):
         domain, wall = maze(seed, share=0.5)
