@@ -35,12 +35,12 @@ class FourRooms(BoundedGame):
 
     def __init__(
         self,
-        c_a: float = 20.0,
+        c_a: float = 50.0,
         c_m: float = 1.0,
-        epsilon: float = 1.0,
+        epsilon: float = 5.0,
         horizon: int = 20,
         a_bound: float = 0.05,
-        noise_bound: float = 0.02,
+        noise_bound: float = 0.04,
         walls: Sequence[Any] = WALLS,
         start: Any = ((0.0, 0.475), (0.025, 0.5)),
     ) -> None:
