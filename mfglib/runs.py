@@ -75,11 +75,19 @@ class RunDirectory:
 def describe(game: object) -> dict[str, Any]:
     """The class of a game, its public attributes as JSON values, and a hash of its methods' source where there is one:
     what a run directory must match to resume."""
-    public = {name: getattr(game, name) for name in dir(game) if not name.startswith("_")}
+    public = {name: _member(game, name) for name in dir(game) if not name.startswith("_")}
     values = {name: _jsonable(value) for name, value in public.items() if not callable(value)}
     methods = {name: _source(value) for name, value in public.items() if callable(value)}
     digest = hashlib.blake2b(json.dumps(methods, sort_keys=True).encode(), digest_size=8).hexdigest()
     return {"class": type(game).__qualname__, "methods": digest, **values}
+
+
+def _member(game: object, name: str) -> Any:
+    """An attribute, or why there is none: a property may only make sense for some games of its class."""
+    try:
+        return getattr(game, name)
+    except Exception as reason:
+        return f"{type(reason).__name__}: {reason}"
 
 
 def _source(function: Any) -> str:
@@ -98,6 +106,9 @@ def _jsonable(value: Any) -> Any:
         return value.item()
     if isinstance(value, (bool, int, float, str, type(None))):
         return value
+    if type(value).__repr__ is object.__repr__ and hasattr(value, "__dict__"):  # the repr says nothing of its values
+        own = {name: _jsonable(v) for name, v in vars(value).items() if not callable(v)}
+        return {"class": type(value).__qualname__, **own}
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address would differ at the next start
 
 

@@ -6,7 +6,7 @@ import torch
 from helpers import Congestion
 
 from mfglib import runs
-from mfglib.games import LinearQuadratic
+from mfglib.games import FourRooms, LinearQuadratic
 
 
 def test_description_holds_every_parameter_of_a_game():
@@ -35,6 +35,35 @@ def test_description_does_not_depend_on_where_objects_lie_in_memory():
 
     first, second = game(), game()
     assert runs.describe(first) == runs.describe(second)
+
+
+def test_description_of_games_with_members_that_some_of_them_lack():
+    """Correlated noise has no law with independent coordinates: `noise` raises, and the game can be solved."""
+    games = [LinearQuadratic(noise_std=[[1.0, 0.0], [c, 1.0]]) for c in (0.5, 0.6)]
+    descriptions = [runs.describe(game) for game in games]
+    assert descriptions[0]["noise"].startswith("ValueError: noise_std: expected independent coordinates")
+    assert descriptions[0] != descriptions[1] and descriptions[0]["x_bound"] is None
+    json.dumps(descriptions)
+
+
+def test_domains_and_laws_are_described_by_value():
+    same, other = FourRooms(), FourRooms(walls=[((0.1, 0.1), (0.2, 0.2))])
+    assert runs.describe(FourRooms()) == runs.describe(same)
+    assert runs.describe(same)["domain"] != runs.describe(other)["domain"]
+    assert runs.describe(same)["noise"] != runs.describe(FourRooms(noise_bound=0.01))["noise"]
+
+
+def test_objects_without_a_text_of_their_own_are_described_by_their_attributes():
+    class Plain:
+        def __init__(self, size):
+            self.size = size
+
+    described = []
+    for size in (1, 1, 2):
+        game = Congestion()
+        game.part = Plain(size)
+        described.append(runs.describe(game)["part"])
+    assert described[0] == described[1] != described[2]
 
 
 @pytest.fixture

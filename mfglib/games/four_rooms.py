@@ -50,9 +50,10 @@ class FourRooms(BoundedGame):
         self.noise_bound = number("noise_bound", noise_bound)
         self.a_bound = number("a_bound", a_bound, positive=True)
         self.domain = Domain([0.0, 0.0], [0.5, 0.5], walls)
-        low, high = box = array("start", start)
-        if box.shape != (2, 2) or (low >= high).any():
+        box = array("start", start)
+        if box.shape != (2, 2) or (box[0] >= box[1]).any():
             raise ValueError(f"start: expected corners ((x, y), (x, y)), lower < upper, got {start!r}")
+        low, high = box
         if (low < 0).any() or (high > 0.5).any() or self.domain.blocks(low, high):
             raise ValueError(f"start: expected a box inside [0, 0.5]² and outside the walls, got {start!r}")
         self.start = Law.box(low, high)
