@@ -17,7 +17,8 @@ from mfglib.games.base import Population
 from mfglib.policy import Policy, sampler
 from mfglib.seeds import generator
 
-SAMPLES = {1: 128, 2: 16}  # actions drawn in each cell and time to integrate a policy: errors average over the cells
+SAMPLES = {1: 128, 2: 16}  # actions drawn to integrate a policy at each time, times the number of cells
+MOST = 1_000_000  # rows (cells times draws in the fullest cell) in memory at a time
 
 
 @dataclass(frozen=True)
@@ -113,27 +114,37 @@ def grid_best_response(grid: Grid, population: Population, *, keep_Q: bool = Fal
     return GridBestResponse(float(grid.initial @ V[0]), V, best, kept[::-1] if keep_Q else None)
 
 
-Actions = Callable[[int], tuple[Tensor, Tensor]]  # t -> actions (m, S, k) in each cell and their shares (m, S)
+# t, the mass (m,) of those who act -> actions (m, S, k) in each cell and their shares (m, S)
+Actions = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
 
 def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: int | None = None, seed: int = 0) -> Actions:
-    """A policy as weighted actions in each cell: exact for policies of this grid, else `samples` draws."""
+    """A policy as weighted actions in each cell: exact for policies of this grid, else drawn.
+
+    `samples` times m draws at each time, shared out by mass, at least one a cell: while the population is in a few
+    cells, the same number in each would leave most of it to a few draws."""
     m = len(grid.x)
     if isinstance(policy, GridBestResponse):
         if policy.actions.shape[1] != m:
             raise ValueError(f"policy: expected a best response on {m} cells, got one on {policy.actions.shape[1]}")
-        return lambda t: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
+        return lambda t, mass: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
     if isinstance(policy, GridPolicy) and policy.grid is grid:
-        return lambda t: (grid.actions.expand(m, -1, -1), policy.probabilities[t].double())
+        return lambda t, mass: (grid.actions.expand(m, -1, -1), policy.probabilities[t].double())
     S = samples or SAMPLES[grid.state_dim]
     act = sampler(policy, generator(seed, "actions on a grid"))
-    x = grid.x.float().repeat_interleave(S, 0)
+    x = grid.x.float()
 
-    def draw(t: int) -> tuple[Tensor, Tensor]:
-        a = act(t, x).double().cpu()
-        if a.shape != (m * S, grid.game.action_dim):
-            raise ValueError(f"policy: expected actions of shape {(m * S, grid.game.action_dim)}, got {tuple(a.shape)}")
-        return a.view(m, S, -1), torch.full((m, S), 1 / S, dtype=torch.float64)
+    def draw(t: int, mass: Tensor) -> tuple[Tensor, Tensor]:
+        counts = (S * m * mass / mass.sum().clamp_min(1e-300)).round().clamp(1, max(S, MOST // m)).long()
+        cell = torch.arange(m).repeat_interleave(counts)
+        a = act(t, x[cell]).double().cpu()
+        if a.shape != (len(cell), grid.game.action_dim):
+            expected = (len(cell), grid.game.action_dim)
+            raise ValueError(f"policy: expected actions of shape {expected}, got {tuple(a.shape)}")
+        drawn = torch.arange(counts.max()) < counts[:, None]  # (m, S)
+        actions = torch.zeros(*drawn.shape, grid.game.action_dim, dtype=torch.float64)
+        actions[drawn] = a
+        return actions, drawn / counts[:, None].double()
 
     return draw
 
@@ -153,7 +164,7 @@ def grid_play(grid: Grid, policy: Any, population: Population | None = None, **o
     for t in range(T):
         own.mass[t] = sum(mass)
         for i, part in enumerate(parts):
-            a, shares = part(t)
+            a, shares = part(t, mass[i])
             reward, move = _reward_and_move(grid, t, a, judge)
             flow = mass[i][:, None] * shares  # (m, S)
             rewards[t] += _earned(flow, reward)
