@@ -18,10 +18,17 @@ RESULTS = f"results/{PRESET}"
 FIGURES = "figures" if PRESET == "lecture" else f"{RESULTS}/figures"  # the committed ones are the lecture preset's
 
 SEEDS = range(2 if PRESET == "smoke" else 4)
-RUNS = {"lq": ["uniform", "geometric"]}  # game: averaging schedules
+ALGORITHMS = ["deda-fp", "algo-2", "algo-1"]
+# game: variants, which are schedules of averaging or algorithms
+RUNS = {"lq": ["uniform", "geometric"], **dict.fromkeys(["lq-bounded", "beach-bar", "four-rooms"], ALGORITHMS)}
 NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
 # What a notebook reads beside the code: parameter and file.
-DATA = {"02_deda_fp_on_lq": {"runs_csv": f"{FIGURES}/data/lq_runs.csv"}}
+DATA = {
+    "02_deda_fp_on_lq": {"runs_csv": f"{FIGURES}/data/lq_runs.csv"},
+    "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv"},
+    "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
+    "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
+}
 
 CODE = sorted(str(path) for path in Path("mfglib").rglob("*.py"))
 LEARNING = [path for path in CODE if path not in ("mfglib/plots.py", "mfglib/widgets.py")]
@@ -34,7 +41,7 @@ def figures(notebook):
 
 
 def histories(game):
-    return expand(f"{RESULTS}/{game}/{{averaging}}/seed-{{seed}}/history.csv", averaging=RUNS[game], seed=SEEDS)
+    return expand(f"{RESULTS}/{game}/{{variant}}/seed-{{seed}}/history.csv", variant=RUNS[game], seed=SEEDS)
 
 
 rule all:
@@ -51,13 +58,14 @@ rule train:
     input:
         LEARNING,
     output:
-        f"{RESULTS}/{{game}}/{{averaging}}/seed-{{seed}}/history.csv",
+        f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
     threads: 1
     params:
         directory=lambda wildcards, output: str(Path(output[0]).parent),
         preset=PRESET,
+        kind=lambda wildcards: "--algorithm" if wildcards.variant in ALGORITHMS else "--averaging",
     shell:
-        "{PYTHON} -m mfglib train {wildcards.game} --averaging {wildcards.averaging} --seed {wildcards.seed}"
+        "{PYTHON} -m mfglib train {wildcards.game} {params.kind} {wildcards.variant} --seed {wildcards.seed}"
         " --preset {params.preset} --directory {params.directory} --overwrite"
 
 

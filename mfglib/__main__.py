@@ -7,7 +7,8 @@ import pandas as pd
 
 from mfglib import runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
-from mfglib.games import LinearQuadratic
+from mfglib.fictitious_play import ALGORITHMS
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.policy import AVERAGING
 from mfglib.presets import PRESETS
 
@@ -18,14 +19,24 @@ GAMES = {
     "lq-cohesion-0.2": LinearQuadratic(c_m=1.0, **COHESION),
     "lq-cohesion-1": LinearQuadratic(c_m=5.0, **COHESION),
     "lq-cohesion-2": LinearQuadratic(c_m=10.0, **COHESION),
+    "lq-bounded": LinearQuadratic.paper(),
+    "beach-bar": BeachBar(),
+    "four-rooms": FourRooms(),
 }
-ITERATIONS = {"smoke": 2, "lecture": 20, "paper": 20}
+# Short best responses, and more of them: the first ones stay in the average for good, and count less.
+ITERATIONS = {"lq-bounded": 20, "beach-bar": 30, "four-rooms": 40}
+
+
+def iterations(game: str, preset: str) -> int:
+    """K of a game of `GAMES`."""
+    return 2 if preset == "smoke" else ITERATIONS.get(game, 20)
 
 
 def train(arguments: argparse.Namespace) -> None:
     solve(
         GAMES[arguments.game],
-        iterations=ITERATIONS[arguments.preset],
+        arguments.algorithm,
+        iterations=iterations(arguments.game, arguments.preset),
         averaging=arguments.averaging,
         seed=arguments.seed,
         preset=arguments.preset,
@@ -35,16 +46,22 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def summary(arguments: argparse.Namespace) -> None:
-    """One table of the histories of many runs, results/PRESET/GAME/AVERAGING/seed-S/history.csv, beside the exact."""
+    """One table of the histories of many runs, results/PRESET/GAME/VARIANT/seed-S/history.csv; a variant is a schedule
+    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play."""
     tables = []
     for file in arguments.histories:
         if len(file.parts) < 4 or file.parts[-4] not in GAMES:
-            raise SystemExit(f"{file}: expected .../GAME/AVERAGING/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
-        game, averaging, seed = file.parts[-4:-1]
-        history = pd.read_csv(file)
-        exact = lq_fictitious_play(GAMES[game], int(history["iteration"].max()), averaging).exploitability
-        history = history.assign(game=game, averaging=averaging, seed=int(seed.removeprefix("seed-")))
-        tables.append(history.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(GAMES[game]).value))
+            raise SystemExit(f"{file}: expected .../GAME/VARIANT/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
+        name, variant, seed = file.parts[-4:-1]
+        game, history = GAMES[name], pd.read_csv(file)
+        algorithm, averaging = (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
+        table = history.assign(
+            game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-"))
+        )
+        if not getattr(game, "bounded", True):
+            exact = lq_fictitious_play(game, int(history["iteration"].max()), averaging).exploitability
+            table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(game).value)
+        tables.append(table)
     runs.write(arguments.output, pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g"))
 
 
@@ -53,6 +70,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="train one run; killed, the same command goes on where it was")
     one.add_argument("game", choices=GAMES)
+    one.add_argument("--algorithm", choices=ALGORITHMS, default="deda-fp")
     one.add_argument("--averaging", choices=AVERAGING, default="uniform")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--preset", choices=PRESETS, default="lecture")

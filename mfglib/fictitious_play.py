@@ -1,11 +1,19 @@
-"""Fictitious play with learned best responses, average policy and population: DEDA-FP (paper, Algo. 3)."""
+"""Fictitious play with learned best responses: DEDA-FP, and the two baselines that lack what it adds (paper).
 
+            average policy π̄                                        population
+algo-1      each agent draws a past best response, every episode    simulated agents, Gaussian kernel
+algo-2      one network, cloned from samples of all of them         simulated agents, Gaussian kernel
+deda-fp     the same                                                time-conditioned normalizing flow
+"""
+
+import copy
 import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -14,25 +22,28 @@ from tqdm.auto import tqdm
 from mfglib import runs
 from mfglib.checks import DivergenceError, require_finite
 from mfglib.cloning import Memory, clone
-from mfglib.exact.lq import require_unbounded
-from mfglib.exploitability import best_response_gap, certifiable, exploitability
+from mfglib.exploitability import best_response_gap, certifiable, exploitability, require_certifiable
 from mfglib.flow import TimeFlow, fit_flow
 from mfglib.games.base import Game, Population, check_game, integer
-from mfglib.policy import GaussianPolicy, Greedy, Policy, averaging_weights
+from mfglib.mixture import MixturePolicy, UniformMixture
+from mfglib.policy import GaussianPolicy, Greedy, Policy, Still, averaging_weights
+from mfglib.population import Particles
 from mfglib.presets import Config, preset_config, resolve_preset
 from mfglib.rl import Critic, best_response
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
 
-ALGORITHMS = ("deda-fp",)
+ALGORITHMS = ("deda-fp", "algo-1", "algo-2")
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The last average policy π̄_K and population Ḡ_K, and a row of measurements for each iteration 0..K.
+    """The last average policy π̄_K and population (the flow Ḡ_K, or simulated agents), the last best response, and a
+    row of measurements for each iteration 0..K.
 
-    Columns of `history`: iteration; exploitability of π̄ as it acts, exploitability_error (one standard error),
-    policy_value and best_response_gap (of π*_k against Ḡ_{k−1}), all NaN where no exact solver certifies them;
+    Columns of `history`: iteration; exploitability of π̄ as it acts, exploitability_error (one standard error; NaN on
+    grids, where `mfglib.exploitability` measures it on demand),
+    policy_value and best_response_gap (of π*_k against the population before), all NaN where nobody certifies them;
     policy_loss, critic_loss, cloning_loss, flow_loss; and seconds of best_response, cloning, population, judge.
     """
 
@@ -61,7 +72,7 @@ def solve(
     """Approximate the mean field equilibrium of `game` by deep fictitious play.
 
     Args:
-        algorithm: "deda-fp" (paper, Algo. 3).
+        algorithm: "deda-fp" (paper, Algo. 3), or the baselines "algo-1" and "algo-2".
         iterations: K, the number of best responses.
         averaging: "uniform" (the paper's steps 1/k), "linear" (2/(k+1)) or "geometric" (constant `step`).
         preset: sizes and budgets, "smoke", "lecture" or "paper"; None takes MFGLIB_PRESET if set, else "lecture".
@@ -79,17 +90,17 @@ def solve(
     averaging_weights(1, averaging, step)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
-    config = config or preset_config(preset or resolve_preset("lecture"))
+    config = config or preset_config(preset or resolve_preset("lecture"), game)
     if certify:
-        require_unbounded(game)  # now, not after the first fit
+        require_certifiable(game)  # now, not after the first fit
     certify = certifiable(game) if certify is None else certify
-    loop = FictitiousPlay(game, config, averaging, step, seed, certify, device)
+    loop = FictitiousPlay(game, algorithm, config, averaging, step, seed, certify, device)
     settings = dict(algorithm=algorithm, averaging=averaging, step=step, seed=seed, certify=certify, device=device)
     settings |= dict(config=dataclasses.asdict(config), game=runs.describe(game))
     run = runs.RunDirectory(directory, settings, overwrite=overwrite) if directory is not None else None
     state, rows = run.load(device) if run else ({}, [])
     if state:
-        loop.load_state(state)
+        loop.load_state(state, len(rows) - 1)
     if len(rows) > iterations + 1:
         raise ValueError(f"iterations: the run in {directory} has {len(rows) - 1} already, more than {iterations}")
     hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
@@ -108,36 +119,49 @@ def solve(
     if run:
         run.finish(rows)
     loop.requires_grad_(False).eval()
-    return Solution(loop.average, loop.flow, Greedy(loop.policy), pd.DataFrame(rows))
+    return Solution(loop.average, loop.population, loop.response, pd.DataFrame(rows))
 
 
 class FictitiousPlay(nn.Module):
     """The networks and the memory of the loop, and one iteration of it; `state` is what a checkpoint holds."""
 
     def __init__(
-        self, game: Game, config: Config, averaging: str, step: float, seed: int, certify: bool, device: str
+        self,
+        game: Game,
+        algorithm: str,
+        config: Config,
+        averaging: str,
+        step: float,
+        seed: int,
+        certify: bool,
+        device: str,
     ) -> None:
         super().__init__()
-        self.game, self.config, self.averaging, self.step = game, config, averaging, step
+        self.game, self.algorithm, self.config, self.averaging, self.step = game, algorithm, config, averaging, step
         self.seed, self.certify, self.device = seed, certify, device
         T, d, k = game.horizon, game.state_dim, game.action_dim
-        scale = config.action_scale or getattr(game, "a_bound", None)
-        unit = torch.as_tensor(1.0 if scale is None else scale, dtype=torch.float32).expand(k)
-        random = self._generator(0, "normalisation")
-        start = rollout(game, Still(k), n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
-        centre, spread = start.mean(0), start.std(0).clamp_min(1e-6)
+        bound = getattr(game, "a_bound", None)
+        scale = config.action_scale or (1.0 if bound is None else bound)
+        unit = torch.as_tensor(scale, dtype=torch.float32).expand(k)
+        centre, spread = self._typical_states()
+        ppo, widths, waves = config.best_response, config.hidden, config.waves
         with isolated(seed, "parameters"):
-            exploration = config.best_response.exploration_std
-            self.policy = GaussianPolicy(T, centre, spread, unit, config.hidden, min_std=exploration)
-            self.critic = Critic(T, centre, spread, config.hidden)
-            self.average = GaussianPolicy(T, centre, spread, unit, config.hidden, initial_std=config.initial_std)
-            self.flow = TimeFlow(T, d, config.flow)
+            stds = dict(min_std=ppo.exploration_std, max_std=ppo.max_std)
+            self.policy = GaussianPolicy(T, centre, spread, unit, widths, waves=waves, bound=bound is not None, **stds)
+            self.critic = Critic(T, centre, spread, widths, waves=waves)
+            average = MixturePolicy if config.average == "mixture" else GaussianPolicy
+            self.cloned = average(T, centre, spread, unit, widths, waves=waves, initial_std=config.initial_std)
+            self.flow = TimeFlow(T, d, config.flow, getattr(game, "domain", None))
+        self.past = nn.ModuleList()  # Algo. 1: all best responses
         self.to(device)
         self.memory = Memory(d, k, config.cloning.capacity, device)
+        self._average: Policy | None = Still(unit.to(device) * config.initial_std)  # π̄_0, no part of later ones
+        self._agents: Particles | None = None
 
     def iterate(self, k: int) -> dict[str, Any]:
-        """Iteration k of Algo. 3, in place: π*_k against Ḡ_{k−1}, then π̄_k, then Ḡ_k. Iteration 0 fits Ḡ_0 to the
-        first policy, a ~ N(0, std²), which is not part of the average. Returns a row of the history."""
+        """Iteration k of Algo. 1, 2 or 3, in place: π*_k against the population before, then π̄_k, then its
+        population. Iteration 0 is that of a ~ N(0, std²), which is not part of the average. Returns a row of the
+        history."""
         row: dict[str, Any] = {"iteration": k, "best_response_gap": float("nan")}
         clock = _Clock(row)
         if k > 0:
@@ -146,8 +170,8 @@ class FictitiousPlay(nn.Module):
             row["cloning_loss"] = self.fit_average(k)
             clock.split("cloning")
             if self.certify:
-                gap = best_response_gap(self.game, Greedy(self.policy), self.flow, self._generator(k, "gap"))
-                row["best_response_gap"] = gap
+                random = self._generator(k, "gap")
+                row["best_response_gap"] = best_response_gap(self.game, self.response, self.population, random)
             clock.split("judge")
         row["flow_loss"] = self.fit_population(k)
         clock.split("population")
@@ -155,62 +179,106 @@ class FictitiousPlay(nn.Module):
         clock.split("judge")
         return row
 
+    @property
+    def average(self) -> Policy:
+        """π̄_k."""
+        return self.cloned if self._average is None else self._average
+
+    @property
+    def population(self) -> Population:
+        """What best responses play against: the flow Ḡ_k, or simulated agents."""
+        return self.flow if self._agents is None else self._agents
+
+    @property
+    def response(self) -> Policy:
+        """π*_k as it acts: with its noise if that is what it was trained for (temperature > 0), else by its mean."""
+        return self.policy if self.config.best_response.temperature else Greedy(self.policy)
+
     def fit_best_response(self, k: int) -> dict[str, float]:
-        """π*_k by PPO against Ḡ_{k−1}, from π*_{k−1}; returns its losses."""
-        config = self.config.best_response
-        updates = config.first_updates if k == 1 else config.updates
-        random = self._generator(k, "best response")
-        return best_response(self.game, self.flow, self.policy, self.critic, config, random, updates=updates)
+        """π*_k by PPO against the population before, from π*_{k−1}; returns its losses."""
+        config, random = self.config.best_response, self._generator(k, "best response")
+        updates = _budget(k, config.first_updates, config.updates)
+        options = dict(updates=updates, temperature=config.temperature / k)
+        return best_response(self.game, self.population, self.policy, self.critic, config, random, **options)
 
     def fit_average(self, k: int) -> float:
-        """N_sa triples of π*_k into M_SL, then π̄_k cloned from all of it, from π̄_{k−1}; returns the loss."""
-        config = self.config.cloning
-        random, greedy = self._generator(k, "memory"), Greedy(self.policy)
-        play = rollout(self.game, greedy, self.flow, n=config.agents, generator=random, rewards=False)
+        """Algo. 1: π*_k joins the past. Else N_sa triples of it go into M_SL, and π̄_k is cloned from all of that, from
+        π̄_{k−1}; returns the loss."""
+        weights = averaging_weights(k, self.averaging, self.step)
+        if self.algorithm == "algo-1":
+            self.past.append(copy.deepcopy(self.policy))
+            self._mix(weights)
+            return float("nan")
+        config, random = self.config.cloning, self._generator(k, "memory")
+        play = rollout(self.game, self.response, self.population, n=config.agents, generator=random, rewards=False)
         require_finite("cloning: the best response's roll-out", play.x, play.a)
         self.memory.add(play.x, play.a, k, self._generator(k, "memory keys"))
-        weights = averaging_weights(k, self.averaging, self.step)
-        return clone(self.average, self.memory, weights, config, self._generator(k, "cloning"))
+        self._average = None
+        return clone(self.cloned, self.memory, weights, config, self._generator(k, "cloning"))
 
     def fit_population(self, k: int) -> float:
-        """Ḡ_k by maximum likelihood on the states of agents who follow π̄_k, from Ḡ_{k−1}; returns the loss."""
-        config = self.config.flow
-        random = self._generator(k, "population")
-        play = rollout(self.game, self.average, n=config.agents, generator=random, rewards=False)
-        return fit_flow(self.flow, play.x, config, self._generator(k, "flow"))
+        """N agents follow π̄_k. DEDA-FP: Ḡ_k by maximum likelihood on their states, from Ḡ_{k−1}; returns the loss.
+        Else they are the population themselves."""
+        config, random = self.config.flow, self._generator(k, "population")
+        play = rollout(self.game, self.average, n=self.config.agents, generator=random, rewards=False)
+        if self.algorithm == "deda-fp":
+            steps = _budget(k, config.first_steps, config.steps)
+            return fit_flow(self.flow, play.x, config, self._generator(k, "flow"), steps=steps)
+        require_finite("population", play.x)
+        self._agents = Particles(play.x, self.config.bandwidth)
+        return float("nan")
 
     def _judge(self, k: int) -> dict[str, float]:
         names = {"exploitability": "value", "exploitability_error": "error", "policy_value": "policy_value"}
         if not self.certify:
             return dict.fromkeys(names, float("nan"))
         n = self.config.judge_agents
-        e = exploitability(self.game, self.average, n=n, seed=self.seed, device=self.device)
+        e = exploitability(self.game, self.average, n=n, error=False, seed=self.seed, device=self.device)
         return {name: getattr(e, part) for name, part in names.items()}
 
-    def state(self) -> dict[str, Tensor]:
-        """All that later iterations depend on: weights and M_SL. Random numbers derive from seed and iteration."""
-        memory = {f"memory.{name}": getattr(self.memory, name) for name in Memory.FIELDS}
-        return {f"weights.{name}": value.contiguous() for name, value in self.state_dict().items()} | memory
+    def _typical_states(self) -> tuple[Tensor, Tensor]:
+        """Centre and scale (d,) of the networks' inputs: of the domain, or of agents that do not act."""
+        domain = getattr(self.game, "domain", None)
+        if domain is not None:
+            lower, upper = (torch.as_tensor(v, dtype=torch.float32) for v in (domain.lower, domain.upper))
+            return (lower + upper) / 2, (upper - lower) / 2
+        still, random = Still(torch.zeros(self.game.action_dim)), self._generator(0, "normalisation")
+        x = rollout(self.game, still, n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
+        return x.mean(0), x.std(0).clamp_min(1e-6)
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` returned."""
+    def _mix(self, weights: np.ndarray) -> None:
+        noisy = self.config.best_response.temperature > 0
+        self._average = UniformMixture([p if noisy else Greedy(p) for p in self.past], weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that later iterations depend on: weights, M_SL, simulated agents. Random numbers derive from seed and
+        iteration."""
+        state = {f"weights.{name}": value.contiguous() for name, value in self.state_dict().items()}
+        state |= {f"memory.{name}": getattr(self.memory, name) for name in Memory.FIELDS}
+        return state if self._agents is None else state | {"agents": self._agents.x}
+
+    def load_state(self, state: dict[str, Tensor], k: int) -> None:
+        """Take over what `state` returned after iteration k."""
         weights = {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
+        if self.algorithm == "algo-1" and k > 0:
+            self.past.extend(copy.deepcopy(self.policy) for _ in range(k))
+            self._mix(averaging_weights(k, self.averaging, self.step))
+        elif k > 0:
+            self._average = None
         self.load_state_dict(weights)
         for name in Memory.FIELDS:
             setattr(self.memory, name, state[f"memory.{name}"])
+        if "agents" in state:
+            self._agents = Particles(state["agents"], self.config.bandwidth)
 
     def _generator(self, k: int, purpose: str) -> torch.Generator:
         return generator(self.seed, k, purpose, device=self.device)
 
 
-class Still:
-    """The policy that never acts."""
-
-    def __init__(self, action_dim: int) -> None:
-        self.action_dim = action_dim
-
-    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return x.new_zeros(len(x), self.action_dim)
+def _budget(k: int, first: int, later: int) -> int:
+    """Steps of iteration k: `first` for 0 and 1, then falling like 1/k, as the population's own steps do, to `later`.
+    What the first best responses and flows get wrong weighs on every later average."""
+    return max(later, round(2 * first / (max(k, 1) + 1)))
 
 
 class _Clock:

@@ -28,12 +28,10 @@ class FlowConfig:
 
     bins: int = 8
     hidden: tuple[int, ...] = (64, 64)
-    agents: int = 30_000
-    """agents simulated per fit, each giving T + 1 samples; 4,000 left a W1 of 4% of the std, 40,000 of 2%"""
     steps: int = 60
-    """steps of a fit, from the population of the iteration before"""
+    """steps of a fit, from the population of the iteration before; at least so many"""
     first_steps: int = 120
-    """steps of the first fit, from the identity; more where there are walls"""
+    """steps of the first fits, from the identity and from agents who do not act; the next have 2/(k + 1) as many"""
     batch: int = 256
     """samples per time and step"""
     learning_rate: float = 5e-3

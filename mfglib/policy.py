@@ -165,6 +165,25 @@ class Greedy:
     mean = sample
 
 
+class Still:
+    """The policy a ~ N(0, diag std²), std: (k,); it never acts if that is 0."""
+
+    def __init__(self, std: Tensor) -> None:
+        self.std = std
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        shape = len(x), len(self.std)
+        if not self.std.any():
+            return x.new_zeros(shape)
+        return self.std * torch.randn(shape, generator=generator, device=x.device)
+
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        return gaussian_log_prob(a, torch.zeros_like(a), self.std.expand_as(a))
+
+    def mean(self, t: int, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), len(self.std))
+
+
 class AffinePolicy:
     """a ~ N(K_t x + k_t, diag(std)²), in float64; the form of every exact LQ best response.
 

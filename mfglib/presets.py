@@ -1,11 +1,13 @@
 """Sizes of networks and budgets: `smoke` for tests, `lecture` for a class, `paper` for full size."""
 
+import dataclasses
 import os
 from dataclasses import dataclass, field
 
 from mfglib.checks import require_positive
 from mfglib.cloning import CloningConfig
 from mfglib.flow import FlowConfig
+from mfglib.games import LinearQuadratic
 from mfglib.rl import PPOConfig
 
 
@@ -15,18 +17,29 @@ class Config:
 
     hidden: tuple[int, ...] = (64, 64)
     """hidden layers of policies and critic; the paper's is (256, 256)"""
+    waves: int = 0
+    """frequencies beside the state in their input; see `mfglib.policy.Inputs`"""
+    average: str = "gaussian"
+    """π̄ of Algo. 2 and 3: "gaussian", the paper's, or "mixture", a mixture density network"""
     best_response: PPOConfig = field(default_factory=PPOConfig)
     cloning: CloningConfig = field(default_factory=CloningConfig)
+    agents: int = 30_000
+    """N, agents simulated for each population: Ḡ is fitted to them; in Algo. 1 and 2 they are it. On LQ 4,000 left a
+    W1 of 4% of the std, 40,000 of 2%"""
     flow: FlowConfig = field(default_factory=FlowConfig)
+    bandwidth: float | None = None
+    """of the Gaussian kernel of Algo. 1 and 2; see `mfglib.population.Particles`"""
     action_scale: float | None = None
     """unit of actions; None takes the game's `a_bound`, or 1 where it has none"""
     initial_std: float = 0.1
     """standard deviation of the first policy, a ~ N(0, std²), in units of action"""
     judge_agents: int = 20_000
-    """agents simulated to certify the exploitability of an iteration"""
+    """agents simulated to certify the exploitability of an iteration, where that needs any"""
 
     def __post_init__(self) -> None:
-        require_positive(self, "hidden", "initial_std", "judge_agents")
+        require_positive(self, "hidden", "agents", "initial_std", "judge_agents")
+        if self.average not in ("gaussian", "mixture"):
+            raise ValueError(f'Config.average: expected "gaussian" or "mixture", got {self.average!r}')
         if self.action_scale is not None:
             require_positive(self, "action_scale")
 
@@ -36,7 +49,8 @@ PRESETS = {
         hidden=(16, 16),
         best_response=PPOConfig(agents=64, first_updates=3, updates=2),
         cloning=CloningConfig(agents=100, steps=20, batch=512),
-        flow=FlowConfig(agents=500, steps=10, batch=64),
+        agents=500,
+        flow=FlowConfig(steps=10, first_steps=10, batch=64),
         judge_agents=1000,
     ),
     "lecture": Config(),
@@ -44,10 +58,20 @@ PRESETS = {
         hidden=(256, 256),
         best_response=PPOConfig(agents=2048, first_updates=40, updates=20),
         cloning=CloningConfig(agents=5000, steps=500, batch=4096),
-        flow=FlowConfig(bins=16, hidden=(128, 128), agents=50_000, steps=300, batch=1024),
+        agents=50_000,
+        flow=FlowConfig(bins=16, hidden=(128, 128), steps=300, first_steps=600, batch=1024),
         judge_agents=100_000,
     ),
 }
+
+
+# Best responses in bounded games jump from bound to bound between iterations, so that exploration has to start wide
+# again each time. An entropy bonus that falls like 1/k keeps them from jumping further than they must.
+LINE = dict(keep=0.5, first_exploration_std=0.5, max_std=0.6, temperature=0.1)
+# With walls, what to do far away decides what to do here: half of the agents start anywhere. Many short best responses
+# do better than few long ones, for the first ones stay in the average.
+PLANE = dict(exploring_starts=0.5, epochs=6, learning_rate=3e-3, gae_lambda=0.95, first_exploration_std=0.3)
+PLANE |= dict(max_std=0.6, exploration_std=0.05, temperature=0.5)
 
 
 def resolve_preset(preset: str) -> str:
@@ -57,8 +81,18 @@ def resolve_preset(preset: str) -> str:
     return name
 
 
-def preset_config(preset: str) -> Config:
-    """The sizes of a preset; ValueError if unknown."""
+def preset_config(preset: str, game: object = None) -> Config:
+    """The sizes of a preset, and what bounded games need beside them; ValueError if unknown."""
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {preset!r}")
-    return PRESETS[preset]
+    config = PRESETS[preset]
+    if getattr(game, "domain", None) is None or getattr(game, "a_bound", None) is None:
+        return config
+    line = game.state_dim == 1
+    response = dataclasses.replace(config.best_response, **(LINE if line else PLANE))
+    if isinstance(game, LinearQuadratic):  # no density in the reward: nothing to smooth
+        response = dataclasses.replace(response, temperature=0.0)
+    if preset == "lecture" and not line:
+        response = dataclasses.replace(response, first_updates=40, updates=12)
+    waves, agents = (0, config.agents) if line else (4, min(config.agents, 20_000))
+    return dataclasses.replace(config, best_response=response, average="mixture", waves=waves, agents=agents)

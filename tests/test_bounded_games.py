@@ -65,7 +65,7 @@ def test_beach_bar_reward_is_the_formula():
     reward = game.reward(4, torch.tensor(x), torch.tensor(a), Tilted())
     expected = -3 * (x - 0.2) ** 2 - 2 * np.clip(a, -0.3, 0.3) ** 2 - 0.7 * 6 * (1 + x)
     np.testing.assert_allclose(reward, expected[:, 0], rtol=1e-12)
-    without = BeachBar(c_m=0.0).reward(0, torch.tensor([[0.75]]), torch.tensor([[0.1]]), None)
+    without = BeachBar(c_m=0.0, c_x=10.0, c_a=1.0).reward(0, torch.tensor([[0.75]]), torch.tensor([[0.1]]), None)
     assert without.item() == pytest.approx(-10 / 16 - 0.01)
 
 
@@ -166,6 +166,7 @@ def test_a_box_is_drawn_within_its_corners_whatever_the_rounding():
         (FourRooms, dict(noise_bound=-0.01), "noise_bound: expected a number >= 0"),
         (FourRooms, dict(walls=[((0.4, 0.0), (0.6, 0.1))]), r"walls\[0\]: expected inside"),
         (FourRooms, dict(start=((0.1, 0.1), (0.1, 0.2))), "start: expected corners"),
+        (FourRooms, dict(start=0.1), "start: expected corners"),
         (FourRooms, dict(start=((0.4, 0.4), (0.6, 0.5))), "start: expected a box inside"),
         (FourRooms, dict(start=((0.2, 0.05), (0.24, 0.1))), "start: expected a box .* outside the walls"),
     ],

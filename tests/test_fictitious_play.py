@@ -19,8 +19,11 @@ from mfglib import exploitability, solve
 from mfglib.checks import DivergenceError
 from mfglib.cloning import CloningConfig
 from mfglib.exact import lq_equilibrium
-from mfglib.flow import FlowConfig
-from mfglib.games import LinearQuadratic
+from mfglib.flow import FlowConfig, TimeFlow
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.mixture import MixturePolicy, UniformMixture
+from mfglib.policy import GaussianPolicy
+from mfglib.population import Particles
 from mfglib.presets import PRESETS, Config
 from mfglib.rl import PPOConfig
 from mfglib.rollout import rollout
@@ -30,7 +33,8 @@ TINY = Config(
     hidden=(8,),
     best_response=PPOConfig(agents=16, first_updates=2, updates=1),
     cloning=CloningConfig(agents=20, steps=5, batch=64),
-    flow=FlowConfig(agents=100, steps=5, batch=32, hidden=(8,)),
+    agents=100,
+    flow=FlowConfig(steps=5, first_steps=5, batch=32, hidden=(8,)),
     judge_agents=200,
 )
 
@@ -83,7 +87,7 @@ def test_learns_the_equilibrium_of_a_small_game():
     game = LinearQuadratic(horizon=3, c_x=1.0, c_a=0.5, c_m=0.2, initial_std=0.5)
     eq, base = lq_equilibrium(game), PRESETS["lecture"]
     solution = solve(game, iterations=8, averaging="linear", progress=False, config=dataclasses.replace(
-        base, hidden=(32, 32), flow=dataclasses.replace(base.flow, agents=5000), judge_agents=5000))  # fmt: skip
+        base, hidden=(32, 32), agents=5000, judge_agents=5000))  # fmt: skip
     history = solution.history
     assert history["exploitability"].iloc[-1] < 0.02 * abs(eq.value) < 0.1 * history["exploitability"][0]
     assert (history["best_response_gap"].iloc[3:] < 0.02 * abs(eq.value)).all()
@@ -208,7 +212,7 @@ def test_directory_holds_plain_files_and_one_checkpoint(tmp_path):
     assert names == ["checkpoint-0003.safetensors", "history.csv", "settings.json"]
     with safe_open(directory / names[0], framework="pt") as checkpoint:
         for name, value in solution.policy.state_dict().items():
-            assert torch.equal(checkpoint.get_tensor(f"weights.average.{name}"), value)
+            assert torch.equal(checkpoint.get_tensor(f"weights.cloned.{name}"), value)
 
 
 @pytest.mark.parametrize(
@@ -369,12 +373,82 @@ def test_two_dimensions_and_unlike_actions():
     assert np.isfinite(solution.history["exploitability"]).all()
 
 
-def test_bounded_game_scales_its_actions_and_is_not_certified():
+def test_bounded_game_scales_its_actions_stays_inside_and_is_certified():
     solution = tiny(LinearQuadratic.paper(), iterations=1)
     assert solution.policy.action_scale.item() == pytest.approx(0.1)
-    assert solution.history["exploitability"].isna().all()
-    play = rollout(LinearQuadratic.paper(), solution.policy, n=100, generator=gen())
-    assert play.x.abs().max() <= 1
+    assert np.isfinite(solution.history["exploitability"]).all() and (solution.history["exploitability"] >= 0).all()
+    assert solution.history["exploitability_error"].isna().all()  # on demand: it is dear
+    assert solution.population.sample(20, 500, gen()).abs().max() <= 1
+    assert solution.population.log_prob(3, torch.tensor([[1.5]])).item() == -math.inf
+
+
+# --- the three algorithms
+
+BAR = BeachBar(horizon=3)
+
+
+def test_algorithms_differ_only_in_the_policy_and_population_that_they_carry():
+    one, two, three = (tiny(BAR, algorithm=name, iterations=2) for name in ("algo-1", "algo-2", "deda-fp"))
+    assert isinstance(one.policy, UniformMixture) and len(one.policy.policies) == 2
+    np.testing.assert_allclose(one.policy.weights, 0.5)
+    assert isinstance(one.population, Particles) and isinstance(two.population, Particles)
+    assert one.population.x.shape == two.population.x.shape == (4, TINY.agents, 1)  # the same N
+    assert type(two.policy) is type(three.policy) and isinstance(three.population, TimeFlow)
+    first = [s.history["exploitability"][0] for s in (one, two, three)]
+    assert first[0] == first[1] == first[2]  # the same first policy, judged alike
+    learned = one.history[["cloning_loss", "flow_loss"]].isna().all(axis=None)
+    assert learned and two.history["flow_loss"].isna().all() and np.isfinite(two.history["cloning_loss"][1:]).all()
+    assert all(np.isfinite(s.history["exploitability"]).all() for s in (one, two, three))
+
+
+def test_past_best_responses_of_algo_1_stay_as_they_were():
+    x = torch.linspace(0, 1, 9)[:, None]
+    short, long = (tiny(BAR, algorithm="algo-1", iterations=k).policy.policies for k in (2, 3))
+    for before, after in zip(short, long, strict=False):
+        torch.testing.assert_close(before.mean(1, x), after.mean(1, x), rtol=0, atol=0)
+    assert not torch.equal(long[0].mean(1, x), long[2].mean(1, x))
+
+
+@pytest.mark.parametrize("averaging", ["uniform", "linear"])
+@pytest.mark.parametrize("algorithm", ["algo-1", "algo-2", "deda-fp"])
+def test_every_algorithm_goes_on_from_its_checkpoint(tmp_path, algorithm, averaging):
+    options = dict(algorithm=algorithm, averaging=averaging)
+    tiny(BAR, iterations=2, directory=tmp_path, **options)
+    resumed, straight = tiny(BAR, directory=tmp_path, **options), tiny(BAR, **options)
+    drop = [column for column in straight.history if column.startswith("seconds_")]
+    pd.testing.assert_frame_equal(
+        resumed.history.drop(columns=drop), straight.history.drop(columns=drop), check_exact=True
+    )
+    for t in range(4):
+        assert torch.equal(resumed.population.sample(t, 50, gen()), straight.population.sample(t, 50, gen()))
+    assert torch.equal(
+        resumed.policy.sample(1, torch.zeros(20, 1), gen()), straight.policy.sample(1, torch.zeros(20, 1), gen())
+    )
+    with pytest.raises(ValueError, match=r"other settings \(algorithm\)"):
+        other = {"algo-1": "algo-2", "algo-2": "deda-fp", "deda-fp": "algo-1"}[algorithm]
+        tiny(BAR, directory=tmp_path, **options | {"algorithm": other})
+
+
+def test_a_smoothed_best_response_acts_with_its_noise_and_a_plain_one_by_its_mean():
+    x = torch.full((200, 1), 0.3)
+    for temperature, spread in ((0.0, False), (1.0, True)):
+        ppo = dataclasses.replace(TINY.best_response, temperature=temperature)
+        for algorithm in ("algo-1", "deda-fp"):
+            config = dataclasses.replace(TINY, best_response=ppo)
+            response = tiny(BAR, algorithm=algorithm, iterations=1, config=config).best_response
+            assert (response.sample(0, x, gen()).std() > 1e-3) == spread
+
+
+@pytest.mark.parametrize("average", ["gaussian", "mixture"])
+def test_average_policy_of_either_kind_in_two_dimensions_with_walls(average):
+    game = FourRooms(horizon=2)
+    solution = tiny(game, iterations=1, config=dataclasses.replace(TINY, average=average, waves=2))
+    assert isinstance(solution.policy, MixturePolicy if average == "mixture" else GaussianPolicy)
+    x = solution.population.sample(2, 500, gen())
+    assert game.domain.contains(x).all()
+    assert 0 <= solution.history["exploitability"].iloc[-1] <= 2 * solution.history["exploitability"][0]
+    with pytest.raises(ValueError, match='Config.average: expected "gaussian" or "mixture", got \'median\''):
+        dataclasses.replace(TINY, average="median")
 
 
 def test_a_population_that_starts_at_one_point():

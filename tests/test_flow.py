@@ -198,7 +198,7 @@ def test_what_is_not_finite_is_a_divergence(domain):
         fit_flow(random_flow(1, domain), x, SMALL, gen())
 
 
-@pytest.mark.parametrize("field", ["bins", "agents", "steps", "first_steps", "batch", "learning_rate"])
+@pytest.mark.parametrize("field", ["bins", "steps", "first_steps", "batch", "learning_rate"])
 @pytest.mark.parametrize("value", [0, -1, math.nan, "many"])
 def test_configuration_validates_itself(field, value):
     with pytest.raises(ValueError, match=rf"FlowConfig\.{field}: expected > 0, got {value!r}"):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfglib.__main__ import GAMES, ITERATIONS, main
+from mfglib.__main__ import GAMES, iterations, main
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.presets import PRESETS
 
@@ -45,12 +45,25 @@ def test_train_and_summary(call, tmp_path):
         np.testing.assert_allclose(rows["exploitability"], history["exploitability"], rtol=1e-5)
 
 
+def test_algorithms_are_variants_like_schedules(call, tmp_path):
+    histories = []
+    for algorithm in ("algo-1", "deda-fp"):
+        directory = tmp_path / "smoke" / "beach-bar" / algorithm / "seed-3"
+        call("train", "beach-bar", "--algorithm", algorithm, "--seed", 3, "--preset", "smoke", "--directory", directory)
+        histories.append(directory / "history.csv")
+    call("summary", *histories, "--output", tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert list(table["algorithm"].unique()) == ["algo-1", "deda-fp"] and set(table["seed"]) == {3}
+    assert set(table["averaging"]) == {"uniform"} and "exact_exploitability" not in table
+    assert np.isfinite(table["exploitability"]).all()
+
+
 def test_preset_that_was_asked_for_decides_sizes_and_iterations_alike(call, tmp_path, monkeypatch):
     monkeypatch.setenv("MFGLIB_PRESET", "lecture")
     call("train", "lq", "--preset", "smoke", "--directory", tmp_path / "run")
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["config"]["hidden"] == list(PRESETS["smoke"].hidden)
-    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1 + ITERATIONS["smoke"]
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1 + iterations("lq", "smoke")
 
 
 def test_finished_run_is_not_run_again_and_other_settings_need_overwrite(call, tmp_path):

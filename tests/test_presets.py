@@ -6,7 +6,7 @@ from mfglib.presets import PRESETS, Config, resolve_preset
 
 
 def sizes(config):
-    learners = (config.best_response.agents, config.cloning.agents, config.flow.agents, config.flow.steps)
+    learners = (config.best_response.agents, config.cloning.agents, config.agents, config.flow.steps)
     return (*config.hidden, *learners, config.best_response.updates, config.judge_agents)
 
 

@@ -22,9 +22,9 @@ class BeachBar(BoundedGame):
 
     def __init__(
         self,
-        c_x: float = 10.0,
+        c_x: float = 25.0,
         c_m: float = 1.0,
-        c_a: float = 1.0,
+        c_a: float = 10.0,
         bar: float = 0.5,
         horizon: int = 10,
         a_bound: float = 0.3,

@@ -5,6 +5,7 @@ What the finite horizon changes: value function and normalisation are per time, 
 which is known. With one scale for all times, the first step of the LQ game (large costs) would hide the others.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
-from mfglib.games.base import Game, Population
-from mfglib.policy import GaussianPolicy, TimeTable, gaussian_log_prob, head, mlp
+from mfglib.games.base import Game, Population, number
+from mfglib.policy import GaussianPolicy, Inputs, gaussian_log_prob, head, mlp
 from mfglib.rollout import Rollout, rollout
 
 
@@ -22,9 +23,9 @@ class PPOConfig:
     agents: int = 512
     """agents of one roll-out, each giving `horizon` transitions"""
     first_updates: int = 27
-    """roll-outs for the first best response, which starts from nothing"""
+    """roll-outs for the first best response, which starts from nothing; the next ones have 2/(k + 1) as many"""
     updates: int = 14
-    """roll-outs for each later one, which starts from the last"""
+    """roll-outs for each later one, which starts from the last: at least so many"""
     epochs: int = 3
     """passes over each roll-out; 4 passes over fewer roll-outs left a larger gap for the same work"""
     minibatches: int = 4
@@ -35,25 +36,44 @@ class PPOConfig:
     """0.5 left the first best responses, whose critic starts from nothing, 2% from optimal; they stay in the average"""
     exploration_std: float = 0.1
     """floor of the standard deviation, in units of action; without one the policy narrows until its steps are noise"""
+    first_exploration_std: float = 0.1
+    """the floor at the first update of each best response, from which it falls geometrically to `exploration_std`"""
+    exploring_starts: float = 0.0
+    """share of agents that start anywhere in a bounded domain, uniformly, instead of from μ_0"""
+    keep: float = 1.0
+    """share of its mean head's weights that a warm-started policy keeps: less than 1 takes it back from the bounds
+    of the actions, where its gradients vanish, so that it can leave them (after Ash and Adams, arXiv 1910.08475)"""
     max_grad_norm: float = 1.0
+    max_std: float = math.e
+    """ceiling of the standard deviation, in units of action"""
+    temperature: float = 0.0
+    """τ: best response k maximises rewards −(τ/k) log π(a|x) on top of the game's. 0 is the paper's best response"""
 
     def __post_init__(self) -> None:
-        require_positive(self, *self.__dataclass_fields__)
+        may_be_zero = ("temperature", "exploring_starts", "keep")
+        require_positive(self, *(name for name in self.__dataclass_fields__ if name not in may_be_zero))
+        number("PPOConfig.temperature", self.temperature)
+        number("PPOConfig.exploring_starts", self.exploring_starts, at_most=1.0)
+        number("PPOConfig.keep", self.keep, at_most=1.0)
+        if not self.exploration_std <= self.first_exploration_std <= self.max_std:
+            raise ValueError(
+                "PPOConfig: expected exploration_std <= first_exploration_std <= max_std, got "
+                f"{self.exploration_std}, {self.first_exploration_std} and {self.max_std}"
+            )
 
 
 class Critic(nn.Module):
     """V_t(x), as shift_t + unit_t · net(t, x), where shift and unit are the returns' mean and spread at time t."""
 
-    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int]) -> None:
+    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int], *, waves: int = 0) -> None:
         super().__init__()
-        self.time = TimeTable(horizon)
-        self.net = nn.Sequential(mlp(len(centre) + self.time.width, hidden), head(hidden[-1], 1))
-        values = {"centre": centre, "scale": scale, "shift": torch.zeros(horizon), "unit": torch.ones(horizon)}
-        for name, value in values.items():
-            self.register_buffer(name, value.clone())
+        self.inputs = Inputs(horizon, centre, scale, waves)
+        self.net = nn.Sequential(mlp(self.inputs.width, hidden), head(hidden[-1], 1))
+        self.register_buffer("shift", torch.zeros(horizon))
+        self.register_buffer("unit", torch.ones(horizon))
 
     def normalised(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.net(torch.cat([(x - self.centre) / self.scale, self.time(t, len(x))], -1)).squeeze(-1)
+        return self.net(self.inputs(t, x)).squeeze(-1)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """t: (n,) integers < horizon, x: (n, d); returns (n,) in units of reward."""
@@ -69,17 +89,24 @@ def best_response(
     generator: torch.Generator,
     *,
     updates: int,
+    temperature: float = 0.0,
 ) -> dict[str, float]:
     """Improve `policy` against the fixed `population`, in place, from where it is; returns its last losses.
 
+    `temperature` > 0 adds −temperature · log π_t(a|x) to each reward: an entropy-smoothed best response.
     Source: paper, Algo. 3, the best response π*_k against Ḡ_{k−1}. Raises DivergenceError if a loss is not finite.
     """
+    with torch.no_grad():
+        for parameter in policy.mean_head.parameters():
+            parameter.mul_(config.keep)
     parameters = [*policy.parameters(), *critic.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, updates)
-    for _ in range(updates):
-        play = rollout(game, policy, population, n=config.agents, generator=generator)
-        batch = _batch(play, policy, critic, config)
+    for update in range(updates):
+        policy.min_log_std = _exploration(config, update / max(1, updates - 1))
+        start = _start(game, config, generator)
+        play = rollout(game, policy, population, n=config.agents, generator=generator, start=start)
+        batch = _batch(play, policy, critic, config, temperature)
         for _ in range(config.epochs):
             for rows in torch.randperm(len(batch[0]), generator=generator, device=play.x.device).chunk(
                 config.minibatches
@@ -95,17 +122,36 @@ def best_response(
     return losses
 
 
+def _exploration(config: PPOConfig, progress: float) -> float:
+    """log of the floor of the standard deviation, `progress` in [0, 1]."""
+    first, last = math.log(config.first_exploration_std), math.log(config.exploration_std)
+    return first + progress * (last - first)
+
+
+def _start(game: Game, config: PPOConfig, generator: torch.Generator) -> Tensor:
+    """x_0 of all agents: (agents, d)."""
+    x = game.initial(config.agents, generator)
+    anywhere = round(config.exploring_starts * config.agents)
+    if anywhere and getattr(game, "domain", None) is not None:
+        x[:anywhere] = game.domain.uniform(anywhere, generator)
+    return x
+
+
 @torch.no_grad()
-def _batch(play: Rollout, policy: GaussianPolicy, critic: Critic, config: PPOConfig) -> tuple[Tensor, ...]:
+def _batch(
+    play: Rollout, policy: GaussianPolicy, critic: Critic, config: PPOConfig, temperature: float = 0.0
+) -> tuple[Tensor, ...]:
     """Times, states, actions, their log-probabilities, advantages and targets, flat: (T·n, ...)."""
     T, n, _ = play.a.shape
     t = torch.arange(T, device=play.x.device).repeat_interleave(n)
     x, a = play.x[:-1].flatten(0, 1), play.a.flatten(0, 1)
+    log_prob = policy.log_prob(t, x, a)
+    reward = play.reward[:-1] - temperature * log_prob.view(T, n)
     value = torch.cat([critic(t, x).view(T, n), play.reward[-1:]])  # (T+1, n): the last value is the last reward
     advantage = torch.empty(T, n, device=x.device)
     later = torch.zeros(n, device=x.device)
     for s in reversed(range(T)):
-        later = play.reward[s] + value[s + 1] - value[s] + config.gae_lambda * later
+        later = reward[s] + value[s + 1] - value[s] + config.gae_lambda * later
         advantage[s] = later
     target = advantage + value[:-1]
     critic.shift.copy_(target.mean(1))
@@ -113,7 +159,7 @@ def _batch(play: Rollout, policy: GaussianPolicy, critic: Critic, config: PPOCon
     target = (target - critic.shift[:, None]) / critic.unit[:, None]
     advantage = _without_state(advantage, play.x[:-1])
     advantage = advantage / advantage.std(1, keepdim=True).clamp_min(1e-6)
-    return t, x, a, policy.log_prob(t, x, a), advantage.flatten(), target.flatten()
+    return t, x, a, log_prob, advantage.flatten(), target.flatten()
 
 
 def _without_state(advantage: Tensor, x: Tensor) -> Tensor:
