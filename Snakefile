@@ -31,7 +31,7 @@ DATA = {
 }
 
 CODE = sorted(str(path) for path in Path("mfglib").rglob("*.py"))
-LEARNING = [path for path in CODE if path not in ("mfglib/plots.py", "mfglib/widgets.py")]
+LEARNING = [path for path in CODE if not Path(path).stem.startswith(("plots", "widgets"))]
 
 
 def figures(notebook):

@@ -170,8 +170,9 @@ class FictitiousPlay(nn.Module):
             row["cloning_loss"] = self.fit_average(k)
             clock.split("cloning")
             if self.certify:
-                random = self._generator(k, "gap")
-                row["best_response_gap"] = best_response_gap(self.game, self.response, self.population, random)
+                random, cells = self._generator(k, "gap"), self.config.judge_cells
+                gap = best_response_gap(self.game, self.response, self.population, random, cells=cells)
+                row["best_response_gap"] = gap
             clock.split("judge")
         row["flow_loss"] = self.fit_population(k)
         clock.split("population")
@@ -232,8 +233,8 @@ class FictitiousPlay(nn.Module):
         names = {"exploitability": "value", "exploitability_error": "error", "policy_value": "policy_value"}
         if not self.certify:
             return dict.fromkeys(names, float("nan"))
-        n = self.config.judge_agents
-        e = exploitability(self.game, self.average, n=n, error=False, seed=self.seed, device=self.device)
+        options = dict(n=self.config.judge_agents, cells=self.config.judge_cells, error=False)
+        e = exploitability(self.game, self.average, seed=self.seed, device=self.device, **options)
         return {name: getattr(e, part) for name, part in names.items()}
 
     def _typical_states(self) -> tuple[Tensor, Tensor]:

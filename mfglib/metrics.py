@@ -7,7 +7,9 @@ from scipy.stats import norm, wasserstein_distance
 from torch import Tensor
 
 from mfglib.exact import LQEquilibrium
+from mfglib.exact.grid import Grid, GridPopulation
 from mfglib.flow import TimeFlow
+from mfglib.games.base import Population
 from mfglib.policy import Policy
 
 
@@ -48,3 +50,28 @@ def policy_error(policy: Policy, equilibrium: LQEquilibrium, level: float = 0.05
         actions.append(exact)
     actions = torch.stack(actions)
     return np.array(errors) / (actions.max() - actions.min()).item()
+
+
+@torch.no_grad()
+def cell_masses(population: Population, grid: Grid, t: int, points: int = 3) -> Tensor:
+    """Mass of the population in each cell of a grid: (m,), by the midpoint rule with `points` to each side of a cell;
+    exact for a `GridPopulation` of this grid. What is missing to 1 lies in walls or outside."""
+    if isinstance(population, GridPopulation) and population.grid is grid:
+        return population.mass[t]
+    offsets = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
+    offsets = torch.cartesian_prod(*[offsets] * grid.state_dim).view(-1, grid.state_dim) * torch.from_numpy(grid.h)
+    x = (grid.x[:, None] + offsets).flatten(0, 1).float()
+    return population.log_prob(t, x).double().exp().view(len(grid.x), -1).mean(1).cpu() * grid.volume
+
+
+def total_variation(population: Population, truth: GridPopulation, t: int) -> float:
+    """Total variation distance at time t on the cells of the truth's grid, in [0, 1]: the mass that would have to move,
+    what lies in walls or outside included."""
+    mass = cell_masses(population, truth.grid, t)
+    return 0.5 * float((mass - truth.mass[t]).abs().sum() + (1 - mass.sum()).abs())
+
+
+def leak(population: Population, grid: Grid, t: int) -> float:
+    """Share of the population that is in walls or outside the domain: what its density leaves to 1, as far as the
+    midpoint rule can tell."""
+    return 1 - float(cell_masses(population, grid, t, points=5).sum())

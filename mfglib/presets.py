@@ -35,6 +35,9 @@ class Config:
     """standard deviation of the first policy, a ~ N(0, std²), in units of action"""
     judge_agents: int = 20_000
     """agents simulated to certify the exploitability of an iteration, where that needs any"""
+    judge_cells: int | None = None
+    """cells along the longest side of the grid that certifies each iteration, where that needs one; None for the
+    default of `mfglib.exploitability`"""
 
     def __post_init__(self) -> None:
         require_positive(self, "hidden", "agents", "initial_std", "judge_agents")
@@ -94,5 +97,6 @@ def preset_config(preset: str, game: object = None) -> Config:
         response = dataclasses.replace(response, temperature=0.0)
     if preset == "lecture" and not line:
         response = dataclasses.replace(response, first_updates=40, updates=12)
-    waves, agents = (0, config.agents) if line else (4, min(config.agents, 20_000))
-    return dataclasses.replace(config, best_response=response, average="mixture", waves=waves, agents=agents)
+        config = dataclasses.replace(config, flow=dataclasses.replace(config.flow, first_steps=200))
+    changes = dict(best_response=response, average="mixture", agents=min(config.agents, 10_000))
+    return dataclasses.replace(config, **changes, **({} if line else dict(waves=4, judge_cells=20)))

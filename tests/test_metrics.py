@@ -6,10 +6,20 @@ import torch
 from helpers import gen
 
 from mfglib.exact import lq_equilibrium
+from mfglib.exact.grid import GridPopulation, grid_of
 from mfglib.flow import FlowConfig, TimeFlow
-from mfglib.games import LinearQuadratic
-from mfglib.metrics import flow_wasserstein, flow_wasserstein_gaussian, policy_error, wasserstein
+from mfglib.games import FourRooms, LinearQuadratic
+from mfglib.metrics import (
+    cell_masses,
+    flow_wasserstein,
+    flow_wasserstein_gaussian,
+    leak,
+    policy_error,
+    total_variation,
+    wasserstein,
+)
 from mfglib.policy import AffinePolicy
+from mfglib.population import Particles
 from mfglib.seeds import isolated
 
 T = 2
@@ -74,3 +84,31 @@ def test_policy_error_is_relative_to_the_range_of_exact_actions():
     steeper = AffinePolicy(eq.K + 0.1, eq.k)  # worst at an end of the window
     expected = 0.1 * (m.abs() + half) / spread
     np.testing.assert_allclose(policy_error(steeper, eq), expected, rtol=1e-4)
+
+
+def test_masses_and_total_variation_on_a_grid():
+    grid = grid_of(FourRooms(), 20)
+    mass = torch.zeros(21, len(grid.x), dtype=torch.float64)
+    mass[:, :100], mass[5, :], mass[6, 0] = 0.01, 0.0, 0.5
+    mass[5, 100:200], mass[6, 1:100] = 0.01, 0.5 / 99
+    population, everywhere = GridPopulation(grid, mass), GridPopulation(grid, torch.ones_like(mass) / len(grid.x))
+    assert torch.equal(cell_masses(population, grid, 3), mass[3])
+    half = GridPopulation(grid_of(FourRooms(), 40), torch.ones(21, 1360, dtype=torch.float64) / 1360)
+    torch.testing.assert_close(cell_masses(half, grid, 0, points=2), everywhere.mass[0])  # four cells in one
+    assert total_variation(population, population, 3) == 0 and total_variation(population, everywhere, 3) > 0.5
+    assert total_variation(GridPopulation(grid, mass.roll(2, 0)), population, 5) == pytest.approx(1)  # disjoint
+    assert leak(population, grid, 6) == pytest.approx(0)
+
+
+def test_what_a_kernel_puts_into_walls_is_leak_and_a_flow_puts_none():
+    game = FourRooms()
+    x = game.domain.uniform(2000, gen()).expand(21, -1, -1)
+    grid = grid_of(game, 20)
+    kernel = Particles(x)
+    missing = leak(kernel, grid, 0)
+    drawn = x[0] + kernel.bandwidth * x[0].std(0) * torch.randn(2000, 2, generator=gen(1))  # the kernel's law
+    outside = 1 - game.domain.contains(drawn).float().mean().item()
+    assert missing == pytest.approx(outside, abs=0.03) and missing > 0.1
+    flow = TimeFlow(20, 2, FlowConfig(hidden=(8,)), game.domain)
+    assert abs(leak(flow, grid, 0)) < 1e-5
+    assert total_variation(flow, GridPopulation(grid, torch.ones(21, 340, dtype=torch.float64) / 340), 0) < 1e-5
