@@ -47,9 +47,37 @@ def results() -> str:
         in_table_above = "exploitability / |value|" in row["measure"] and row["met"]
         if row["target"] and not in_table_above and keep(row):
             lines.append(line(row))
+    lines += bounded()
     lines += ["", "| best response | value | target | |", "|---|---|---|---|"]
     lines += [line(row) for row in load("best_response_benchmark.json")]
     return "\n".join(lines)
+
+
+def bounded() -> list[str]:
+    """The three algorithms on the bounded games, then the rows with a target."""
+    rows = load("bounded_benchmark.json")
+    value = {row["measure"]: row["value"] for row in rows}
+    lines = [
+        "",
+        "Bounded games, exploitability certified on grids, mean ± std over four seeds; total variation at t = T.",
+        "",
+    ]
+    columns = ["game, algorithm", "first", "last", "last / first", "last best response's gap", "population to its own"]
+    columns += ["to equilibrium", "in walls or outside"]
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for label in [m.removesuffix(": first exploitability") for m in value if m.endswith(": first exploitability")]:
+        cells = [
+            f"{value[f'{label}: first exploitability']:.3g}",
+            f"{value[f'{label}: last exploitability, mean']:.3g} ± {value[f'{label}: its std over seeds']:.2g}",
+            f"{value[f'{label}: last / first, mean']:.2g}%",
+            f"{value[f'{label}: gap of the last best response, mean']:.2g}",
+            f"{value[f'{label}: TV(population, own), t = T, mean']:.2g}",
+            f"{value[f'{label}: TV(population, equilibrium), t = T, mean']:.2g}",
+            f"{100 * value[f'{label}: mass in walls or outside, largest']:.1f}%",
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines += ["", "| measure | value | target | |", "|---|---|---|---|"]
+    return lines + [line(row) for row in rows if row["target"] or "after" in row["measure"] or "10 s" in row["measure"]]
 
 
 def keep(row: dict) -> bool:
