@@ -21,6 +21,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -134,6 +135,30 @@ def density_over_time(
     ax.set(yticks=np.arange(len(times)), yticklabels=[f"t = {t}" for t in times], xlim=(x[0], x[-1]))
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     ax.grid(False)
+
+
+def density_3d(
+    ax: Axes, x: ArrayLike, density: ArrayLike, times: Sequence[int], *, top: float | None = None, title: str = ""
+) -> None:
+    """One filled curve for each time, density (len(times), n) at points x: (n,), on axes with projection="3d".
+
+    `top`: the highest density of the vertical axis, for panels that are to be compared; None for this one's own. Gaps
+    (NaN) count as 0. Raises ValueError for axes without a third dimension.
+    """
+    if ax.name != "3d":
+        raise ValueError(f'ax: expected axes with projection="3d", got {ax.name}')
+    x, values = np.asarray(x, dtype=float), np.nan_to_num(np.asarray(density, dtype=float))
+    for t, value, colour in zip(times, values, _dark_to_light(len(times)), strict=True):
+        outline = np.column_stack([np.r_[x[0], x, x[-1]], np.r_[0.0, value, 0.0]])
+        face = PolyCollection([outline], facecolor=(*colour[:3], 0.75), edgecolor="black", linewidth=0.5)
+        ax.add_collection3d(face, zs=t, zdir="y")
+    ax.set(xlim=(x[0], x[-1]), ylim=(min(times), max(times)), zlim=(0, top or 1.05 * values.max()))
+    ax.set(xlabel="state x", ylabel="time t", title=title)
+    ax.set_box_aspect((1, 1.2, 0.7), zoom=0.85)  # room for the labels
+    ax.view_init(elev=28, azim=-58)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    ax.zaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
 
 
 def heatmap(ax: Axes, times: ArrayLike, x: ArrayLike, values: ArrayLike, label: str, *, centred: bool = False) -> None:

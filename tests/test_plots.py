@@ -137,6 +137,25 @@ def test_every_drawing_function_draws(tmp_path):
     plots.save(fig, "all", pd.DataFrame({"x": x}), figures_dir=tmp_path, **MADE)
 
 
+def test_density_in_three_dimensions_draws_one_curve_for_each_time():
+    x, times = np.linspace(0, 1, 50), [0, 2, 5]
+    density = np.outer([1.0, 2.0, 4.0], np.ones(50))
+    density[1, 3] = np.nan
+    fig, axes = plots.panels(1, 2, subplot_kw={"projection": "3d"})
+    plots.density_3d(axes[0, 0], x, density, times, title="learned")
+    assert len(axes[0, 0].collections) == 3
+    assert axes[0, 0].get_ylim() == pytest.approx((0, 5)) and axes[0, 0].get_zlim() == pytest.approx((0, 4.2))
+    plots.density_3d(axes[0, 1], x, density, times, top=10)
+    assert axes[0, 1].get_zlim() == pytest.approx((0, 10))
+    fig.canvas.draw()
+
+
+def test_density_in_three_dimensions_refuses_flat_axes():
+    fig, axes = plots.panels(1, 1)
+    with pytest.raises(ValueError, match='ax: expected axes with projection="3d", got rectilinear'):
+        plots.density_3d(axes[0, 0], [0, 1], [[1, 1]], [0])
+
+
 def test_the_explorer_answers_to_its_sliders():
     explorer = widgets.equilibrium_explorer(c_a=10.0, horizon=5)
     assert bytes(explorer.children[-1].value).startswith(b"\x89PNG")
