@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mfglib import __version__
+from mfglib.games.bounded import Law
+from mfglib.games.domain import Domain
 
 ROOT = Path(__file__).resolve().parents[1]
 PALETTE = sns.color_palette("colorblind")  # told apart with every common colour blindness
@@ -258,7 +260,9 @@ def _commit() -> dict[str, Any] | None:
 
 
 def _as_list(value: Any) -> Any:
-    """Arrays and their numbers for JSON; raises TypeError for anything else."""
+    """Arrays, their numbers, and what a game is made of, for JSON; raises TypeError for anything else."""
+    if isinstance(value, (Domain, Law)):
+        return vars(value)
     if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
         return value.tolist()
     raise TypeError(f"parameters: expected numbers, text, lists or arrays, got {type(value).__name__}")

@@ -11,7 +11,7 @@ import pytest
 
 from mfglib import plots, widgets
 from mfglib.exact import lq_equilibrium
-from mfglib.games import LinearQuadratic
+from mfglib.games import BeachBar, LinearQuadratic
 
 MADE = {"seed": 3, "preset": "smoke"}
 
@@ -65,6 +65,13 @@ def test_the_data_and_the_provenance_can_be_read_back(tmp_path):
     assert set(made_by["versions"]) == {"python", "torch", "numpy", "matplotlib", "mfglib"}
     assert made_by["git"] is None or set(made_by["git"]) == {"commit", "dirty"}
     assert str(plots.ROOT) not in json.dumps(made_by)  # nothing of this machine
+
+
+def test_a_bounded_game_says_where_it_is_played(tmp_path):
+    fig, data = picture()
+    plots.save(fig, "one", data, figures_dir=tmp_path, game=BeachBar(), **MADE)
+    game = json.loads((tmp_path / "data" / "one.json").read_text())["game"]
+    assert game["c_x"] == 25 and game["domain"]["upper"] == [1.0] and game["start"]["name"] == "uniform"
 
 
 def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
