@@ -112,10 +112,13 @@ def path(ax: Axes, domain: Domain, start: Sequence[float], displacement: Sequenc
 
 
 def surface(ax: Any, domain: Domain, values: ArrayLike, top: float) -> None:
-    """A density (n, n) as a surface over the plan, heights up to `top`; walls are flat and grey. `ax` is 3-D."""
+    """A density (n, n) as a surface over the plan, heights up to `top`; walls are flat and grey. `ax` is 3-D.
+
+    `values` are in units of the uniform law, and the colours those of `densities`.
+    """
     values = np.asarray(values, dtype=float)
     x = lattice(domain, len(values))
-    colours = mpl.colormaps["viridis"](np.nan_to_num(values) / top)
+    colours = mpl.colormaps["viridis"](LogNorm(*RANGE, clip=True)(np.nan_to_num(values).clip(*RANGE)))
     colours[np.isnan(values)] = mpl.colors.to_rgba("0.75")
     height = np.nan_to_num(values).clip(max=top)
     options = {"rstride": 1, "cstride": 1, "linewidth": 0, "antialiased": False, "shade": False, "rasterized": True}
