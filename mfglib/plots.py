@@ -150,13 +150,18 @@ def density_3d(
     if ax.name != "3d":
         raise ValueError(f'ax: expected axes with projection="3d", got {ax.name}')
     x, values = np.asarray(x, dtype=float), np.nan_to_num(np.asarray(density, dtype=float))
-    for t, value, colour in zip(times, values, _dark_to_light(len(times)), strict=True):
+    ax.computed_zorder = False  # its guess puts late times in front
+    for i, (t, value, colour) in enumerate(zip(times, values, _dark_to_light(len(times)), strict=True)):
         outline = np.column_stack([np.r_[x[0], x, x[-1]], np.r_[0.0, value, 0.0]])
-        face = PolyCollection([outline], facecolor=(*colour[:3], 0.75), edgecolor="black", linewidth=0.5)
+        face = PolyCollection([outline], facecolor=(*colour[:3], 0.8), edgecolor="white", linewidth=0.6)
+        face.set_zorder(1 + len(times) - i)
         ax.add_collection3d(face, zs=t, zdir="y")
     ax.set(xlim=(x[0], x[-1]), ylim=(min(times), max(times)), zlim=(0, top or 1.05 * values.max()))
-    ax.set(xlabel="state x", ylabel="time t", title=title)
-    ax.set_box_aspect((1, 1.2, 0.7), zoom=0.85)  # room for the labels
+    ax.set_xlabel("state x", labelpad=6)
+    ax.set_ylabel("time t", labelpad=6)
+    ax.set_title(title, y=0.97)
+    ax.tick_params(labelsize="small", pad=1)
+    ax.set_box_aspect((1, 1.25, 0.75), zoom=1.0)
     ax.view_init(elev=28, azim=-58)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
     ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
