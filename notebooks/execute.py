@@ -136,7 +136,9 @@ def _is_injected(cell: NotebookNode) -> bool:
 
 
 def figure_files(stem: str) -> list[str]:
-    """The files of one figure, inside the folder of figures."""
+    """The files of one figure, inside the folder of figures; a name with an ending, as of an animation, is one file."""
+    if "." in stem:
+        return [stem]
     return [f"{stem}.svg", f"{stem}.png", f"data/{stem}.csv", f"data/{stem}.json"]
 
 

@@ -48,6 +48,7 @@ def test_success_keeps_a_clean_copy_and_its_figures(write, tmp_path):
     done = run(notebook, tmp_path / "out/tiny.ipynb", "--figures", tmp_path / "figures", "-p", "seed", "3")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "figures") == sorted(execute.figure_files("plot"))
+    assert execute.figure_files("film.gif") == ["film.gif"]
     assert files(tmp_path / "out") == ["tiny.ipynb"]
 
     text = (tmp_path / "out/tiny.ipynb").read_text()
