@@ -8,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: written by `python benchmarks/_readme.py` from figures/data -->", "<!-- end of results -->"
 GAMES = {
@@ -54,30 +56,30 @@ def results() -> str:
 
 
 def bounded() -> list[str]:
-    """The three algorithms on the bounded games, then the rows with a target."""
-    rows = load("bounded_benchmark.json")
-    value = {row["measure"]: row["value"] for row in rows}
+    """The three algorithms on the bounded games, from the histories of their runs."""
     lines = [
         "",
-        "Bounded games, exploitability certified on grids, mean ± std over four seeds; total variation at t = T.",
+        "Bounded games: certified on a grid at each iteration, mean over the seeds that were run (± std if several).",
         "",
     ]
-    columns = ["game, algorithm", "first", "last", "last / first", "last best response's gap", "population to its own"]
-    columns += ["to equilibrium", "in walls or outside"]
-    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for label in [m.removesuffix(": first exploitability") for m in value if m.endswith(": first exploitability")]:
-        cells = [
-            f"{value[f'{label}: first exploitability']:.3g}",
-            f"{value[f'{label}: last exploitability, mean']:.3g} ± {value[f'{label}: its std over seeds']:.2g}",
-            f"{value[f'{label}: last / first, mean']:.2g}%",
-            f"{value[f'{label}: gap of the last best response, mean']:.2g}",
-            f"{value[f'{label}: TV(population, own), t = T, mean']:.2g}",
-            f"{value[f'{label}: TV(population, equilibrium), t = T, mean']:.2g}",
-            f"{100 * value[f'{label}: mass in walls or outside, largest']:.1f}%",
-        ]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    lines += ["", "| measure | value | target | |", "|---|---|---|---|"]
-    return lines + [line(row) for row in rows if row["target"] or "after" in row["measure"] or "10 s" in row["measure"]]
+    lines += [
+        "| game | algorithm | seeds | iterations | first | last | last / first | minutes of training |",
+        "|---" * 8 + "|",
+    ]
+    for game in ("beach-bar", "lq-bounded", "four-rooms"):
+        table = pd.read_csv(ROOT / f"figures/data/{game}_runs.csv")
+        table["minutes"] = table.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1) / 60
+        for algorithm in ("deda-fp", "algo-2", "algo-1"):
+            rows = table[table["algorithm"] == algorithm]
+            minutes = rows.groupby("seed")["minutes"].sum().mean()
+            first, last = (
+                rows[rows["iteration"] == k].set_index("seed")["exploitability"] for k in (0, rows["iteration"].max())
+            )
+            spread = f" ± {last.std():.2g}" if len(last) > 1 else ""
+            cells = [game, algorithm, len(last), rows["iteration"].max(), f"{first.mean():.3g}"]
+            cells += [f"{last.mean():.2g}{spread}", f"{100 * (last / first).mean():.2g}%", f"{minutes:.1f}"]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
 
 
 def keep(row: dict) -> bool:
