@@ -118,12 +118,17 @@ def test_clone_of_a_mixture_has_its_moments(beta):
     torch.testing.assert_close(std, torch.full_like(std, math.sqrt(3) / 2), atol=0.08, rtol=0)
 
 
-def test_standard_deviation_recovers_after_noiseless_data():
-    """The first average has one greedy best response in memory and collapses; the next must be able to widen."""
-    policy, x = fresh_policy(), torch.randn(T, 2000, 1, generator=gen())
-    narrow, wide = Memory(1, 1), Memory(1, 1)
+def noiseless_and_noisy():
+    """States (T, 2000, 1), and memories of actions x/2 and x/2 + N(0, 1) there."""
+    x, narrow, wide = torch.randn(T, 2000, 1, generator=gen()), Memory(1, 1), Memory(1, 1)
     narrow.add(x, 0.5 * x, 1, gen())
     wide.add(x, 0.5 * x + torch.randn(T, 2000, 1, generator=gen(1)), 1, gen())
+    return x, narrow, wide
+
+
+def test_standard_deviation_recovers_after_noiseless_data():
+    """The first average has one greedy best response in memory and collapses; the next must be able to widen."""
+    policy, (x, narrow, wide) = fresh_policy(), noiseless_and_noisy()
     for _ in range(3):
         clone(policy, narrow, ONE, CloningConfig(), gen())
     assert policy(0, x[0])[1].mean() < 0.05
@@ -165,10 +170,7 @@ def test_clone_of_two_sides_by_a_mixture_and_by_a_gaussian():
 
 
 def test_mixture_recovers_after_noiseless_data():
-    policy, x = fresh_mixture(), torch.randn(T, 2000, 1, generator=gen())
-    narrow, wide = Memory(1, 1), Memory(1, 1)
-    narrow.add(x, 0.5 * x, 1, gen())
-    wide.add(x, 0.5 * x + torch.randn(T, 2000, 1, generator=gen(1)), 1, gen())
+    policy, (x, narrow, wide) = fresh_mixture(), noiseless_and_noisy()
     for _ in range(2):
         clone(policy, narrow, ONE, CloningConfig(batch=1024), gen())
     assert (policy.sample(0, x[0], gen()) - 0.5 * x[0]).std() < 0.1
