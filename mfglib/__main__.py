@@ -23,23 +23,19 @@ GAMES = {
     "beach-bar": BeachBar(),
     "four-rooms": FourRooms(),
 }
-# Short best responses, and more of them: the first ones stay in the average for good, and count less.
-ITERATIONS = {"lq-bounded": 20, "beach-bar": 30, "four-rooms": 30}
+ITERATIONS = {"beach-bar": 30, "four-rooms": 40}
 
 
-def iterations(game: str, preset: str, algorithm: str = "deda-fp") -> int:
-    """K of a game of `GAMES`. In 4-rooms the baselines have half of it: their local densities are so dear that this
-    takes them as long."""
-    if preset == "smoke":
-        return 2
-    return ITERATIONS.get(game, 20) // (2 if game == "four-rooms" and algorithm != "deda-fp" else 1)
+def iterations(game: str, preset: str) -> int:
+    """K of a game of `GAMES`."""
+    return 2 if preset == "smoke" else ITERATIONS.get(game, 20)
 
 
 def train(arguments: argparse.Namespace) -> None:
     solve(
         GAMES[arguments.game],
         arguments.algorithm,
-        iterations=iterations(arguments.game, arguments.preset, arguments.algorithm),
+        iterations=iterations(arguments.game, arguments.preset),
         averaging=arguments.averaging,
         seed=arguments.seed,
         preset=arguments.preset,

@@ -42,7 +42,12 @@ class Memory:
     """
 
     def __init__(self, state_dim: int, action_dim: int, capacity: int | None = None, device: str = "cpu") -> None:
-        self.capacity = capacity
+        self.capacity, self.sizes, self.device = capacity, (state_dim, action_dim), device
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything (Algo. 1 keeps policies, not samples)."""
+        (state_dim, action_dim), device = self.sizes, self.device
         self.t = torch.empty(0, dtype=torch.long, device=device)
         self.x = torch.empty(0, state_dim, device=device)
         self.a = torch.empty(0, action_dim, device=device)

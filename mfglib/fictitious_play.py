@@ -26,10 +26,18 @@ from mfglib.exploitability import best_response_gap, certifiable, exploitability
 from mfglib.flow import TimeFlow, fit_flow
 from mfglib.games.base import Game, Population, check_game, integer
 from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policy import GaussianPolicy, Greedy, Policy, Still, averaging_weights
+from mfglib.policy import GaussianPolicy, Greedy, Place, Policy, Still, averaging_weights
 from mfglib.population import Particles
 from mfglib.presets import Config, preset_config, resolve_preset
-from mfglib.rl import Critic, best_response
+from mfglib.rl import (
+    Critic,
+    LookaheadConfig,
+    LookaheadPolicy,
+    PostDecisionValues,
+    best_response,
+    can_look_ahead,
+    fit_values,
+)
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
 
@@ -144,13 +152,23 @@ class FictitiousPlay(nn.Module):
         scale = config.action_scale or (1.0 if bound is None else bound)
         unit = torch.as_tensor(scale, dtype=torch.float32).expand(k)
         centre, spread = self._typical_states()
-        ppo, widths, waves = config.best_response, config.hidden, config.waves
+        response, widths = config.best_response, config.hidden
+        self.looks_ahead = isinstance(response, LookaheadConfig)
+        if self.looks_ahead and not can_look_ahead(game):
+            raise ValueError(
+                "config.best_response: expected a PPOConfig for this game, got a LookaheadConfig, which asks for "
+                "bounded states, at most two bounded actions and `BoundedGame.step`"
+            )
+        options = dict(waves=config.waves, edges=_edges(game))
         with isolated(seed, "parameters"):
-            stds = dict(min_std=ppo.exploration_std, max_std=ppo.max_std)
-            self.policy = GaussianPolicy(T, centre, spread, unit, widths, waves=waves, bound=bound is not None, **stds)
-            self.critic = Critic(T, centre, spread, widths, waves=waves)
+            if self.looks_ahead:
+                self.values = PostDecisionValues(T, Place(centre, spread, **options), widths)
+            else:
+                own = dict(min_std=response.exploration_std, max_std=response.max_std, bound=bound is not None)
+                self.policy = GaussianPolicy(T, centre, spread, unit, widths, **own, **options)
+                self.critic = Critic(T, centre, spread, widths, **options)
             average = MixturePolicy if config.average == "mixture" else GaussianPolicy
-            self.cloned = average(T, centre, spread, unit, widths, waves=waves, initial_std=config.initial_std)
+            self.cloned = average(T, centre, spread, unit, widths, initial_std=config.initial_std, **options)
             self.flow = TimeFlow(T, d, config.flow, getattr(game, "domain", None))
         self.past = nn.ModuleList()  # Algo. 1: all best responses
         self.to(device)
@@ -171,7 +189,10 @@ class FictitiousPlay(nn.Module):
             clock.split("cloning")
             if self.certify:
                 random, cells = self._generator(k, "gap"), self.config.judge_cells
-                gap = best_response_gap(self.game, self.response, self.population, random, cells=cells)
+                options = dict(cells=cells)
+                if self.looks_ahead:  # which is dear
+                    options = dict(cells=cells and cells // 2, samples=4)
+                gap = best_response_gap(self.game, self.response, self.population, random, **options)
                 row["best_response_gap"] = gap
             clock.split("judge")
         row["flow_loss"] = self.fit_population(k)
@@ -193,29 +214,42 @@ class FictitiousPlay(nn.Module):
     @property
     def response(self) -> Policy:
         """π*_k as it acts: with its noise if that is what it was trained for (temperature > 0), else by its mean."""
-        return self.policy if self.config.best_response.temperature else Greedy(self.policy)
+        config = self.config.best_response
+        if self.looks_ahead:
+            return LookaheadPolicy(self.game, self.population, self.values, config.acting)
+        return self.policy if config.temperature else Greedy(self.policy)
 
     def fit_best_response(self, k: int) -> dict[str, float]:
-        """π*_k by PPO against the population before, from π*_{k−1}; returns its losses."""
-        config, random = self.config.best_response, self._generator(k, "best response")
-        updates = _budget(k, config.first_updates, config.updates)
-        options = dict(updates=updates, temperature=config.temperature / k)
-        return best_response(self.game, self.population, self.policy, self.critic, config, random, **options)
+        """π*_k against the population before, from π*_{k−1}, by the configuration's learner; returns its losses."""
+        config, random, faced = self.config.best_response, self._generator(k, "best response"), self.population
+        temperature = config.temperature / k
+        if self.looks_ahead:
+            options = dict(steps=_budget(k, config.first_steps, config.steps), temperature=temperature)
+            return fit_values(self.game, faced, self.values, config, random, **options)
+        options = dict(updates=_budget(k, config.first_updates, config.updates), temperature=temperature)
+        return best_response(self.game, faced, self.policy, self.critic, config, random, **options)
 
     def fit_average(self, k: int) -> float:
-        """Algo. 1: π*_k joins the past. Else N_sa triples of it go into M_SL, and π̄_k is cloned from all of that, from
-        π̄_{k−1}; returns the loss."""
+        """N_sa triples of π*_k go into M_SL, and π̄_k is cloned from all of that, from π̄_{k−1}; returns the loss.
+        Algo. 1: π*_k joins the past; if it looks ahead, which is dear, as a network cloned from its own triples."""
         weights = averaging_weights(k, self.averaging, self.step)
-        if self.algorithm == "algo-1":
+        past = self.algorithm == "algo-1"
+        if past and not self.looks_ahead:
             self.past.append(copy.deepcopy(self.policy))
             self._mix(weights)
             return float("nan")
         config, random = self.config.cloning, self._generator(k, "memory")
         play = rollout(self.game, self.response, self.population, n=config.agents, generator=random, rewards=False)
         require_finite("cloning: the best response's roll-out", play.x, play.a)
+        if past:
+            self.memory.clear()
         self.memory.add(play.x, play.a, k, self._generator(k, "memory keys"))
+        loss = clone(self.cloned, self.memory, weights, config, self._generator(k, "cloning"))
         self._average = None
-        return clone(self.cloned, self.memory, weights, config, self._generator(k, "cloning"))
+        if past:
+            self.past.append(copy.deepcopy(self.cloned))
+            self._mix(weights)
+        return loss
 
     def fit_population(self, k: int) -> float:
         """N agents follow π̄_k. DEDA-FP: Ḡ_k by maximum likelihood on their states, from Ḡ_{k−1}; returns the loss.
@@ -248,7 +282,7 @@ class FictitiousPlay(nn.Module):
         return x.mean(0), x.std(0).clamp_min(1e-6)
 
     def _mix(self, weights: np.ndarray) -> None:
-        noisy = self.config.best_response.temperature > 0
+        noisy = self.looks_ahead or self.config.best_response.temperature > 0
         self._average = UniformMixture([p if noisy else Greedy(p) for p in self.past], weights)
 
     def state(self) -> dict[str, Tensor]:
@@ -262,7 +296,8 @@ class FictitiousPlay(nn.Module):
         """Take over what `state` returned after iteration k."""
         weights = {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
         if self.algorithm == "algo-1" and k > 0:
-            self.past.extend(copy.deepcopy(self.policy) for _ in range(k))
+            kind = self.cloned if self.looks_ahead else self.policy
+            self.past.extend(copy.deepcopy(kind) for _ in range(k))
             self._mix(averaging_weights(k, self.averaging, self.step))
         elif k > 0:
             self._average = None
@@ -280,6 +315,15 @@ def _budget(k: int, first: int, later: int) -> int:
     """Steps of iteration k: `first` for 0 and 1, then falling like 1/k, as the population's own steps do, to `later`.
     What the first best responses and flows get wrong weighs on every later average."""
     return max(later, round(2 * first / (max(k, 1) + 1)))
+
+
+def _edges(game: Game) -> list[Tensor]:
+    """For each coordinate, where the faces of walls cut it, its ends included; nothing without walls."""
+    domain = getattr(game, "domain", None)
+    if domain is None or not len(domain.walls):
+        return []
+    faces = zip(domain.lower, domain.upper, domain.walls.reshape(-1, domain.state_dim).T, strict=True)
+    return [torch.tensor([low, *at, high], dtype=torch.float32).unique() for low, high, at in faces]
 
 
 class _Clock:

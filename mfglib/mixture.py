@@ -39,12 +39,13 @@ class MixturePolicy(nn.Module):
         min_std: float = 1e-2,
         max_std: float = math.e,
         waves: int = 0,
+        edges: Sequence[Tensor] = (),
     ) -> None:
         super().__init__()
         self.initial_log_std, self.min_log_std, self.max_log_std = log_stds(initial_std, min_std, max_std)
         self.shape = integer("components", components, at_least=1), len(action_scale)
         outputs = components * len(action_scale)
-        self.inputs = Inputs(horizon, centre, scale, waves)
+        self.inputs = Inputs(horizon, centre, scale, waves, edges)
         self.hidden = mlp(self.inputs.width, hidden)
         self.mean_head, self.std_head = head(hidden[-1], outputs), head(hidden[-1], outputs)
         self.weight_head = head(hidden[-1], components)

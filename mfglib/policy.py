@@ -55,29 +55,55 @@ def head(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-class Inputs(nn.Module):
-    """What a network reads of (t, x): the normalised state z, its waves, and the time table.
+class Place(nn.Module):
+    """What a network reads of a state x: z, which is x in the units below; its waves; the cells of a domain with walls.
 
     Args:
         centre, scale: (d,) typical mean and standard deviation of states.
-        waves: also sin and cos of πjz for j = 1..waves, coordinate by coordinate: where the answer bends on a scale
-            much finer than `scale`, a network finds it faster from these (Tancik et al., arXiv 2006.10739).
+        waves: sin and cos of πjz for j = 1..waves, coordinate by coordinate: where the answer bends on a scale much
+            finer than `scale`, a network finds it faster from these (Tancik et al., arXiv 2006.10739).
+        edges: for each coordinate, where faces of walls cut it into cells, its ends included: which cell, one-hot, and
+            the place in it from −1 to 1. Answers jump at walls.
     """
 
-    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, waves: int = 0) -> None:
+    def __init__(self, centre: Tensor, scale: Tensor, waves: int = 0, edges: Sequence[Tensor] = ()) -> None:
         super().__init__()
-        self.time = TimeTable(horizon)
         self.waves = integer("waves", waves, at_least=0)
-        self.width = len(centre) * (1 + 2 * self.waves) + self.time.width
         self.register_buffer("centre", centre.clone())
         self.register_buffer("scale", scale.clone())
+        self.cells = [len(e) - 1 for e in edges]
+        for i, e in enumerate(edges):
+            self.register_buffer(f"edges_{i}", e.clone(), persistent=False)
+        self.width = len(centre) * (1 + 2 * self.waves) + 2 * sum(self.cells)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n, width)."""
+        x = x.to(self.centre)
+        z = (x - self.centre) / self.scale
+        angles = [math.pi * j * z for j in range(1, self.waves + 1)]
+        parts = [z, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))]
+        for i, n in enumerate(self.cells):
+            edges, x_i = getattr(self, f"edges_{i}"), x[:, i].contiguous()
+            cell = torch.bucketize(x_i, edges[1:-1])
+            one_hot = nn.functional.one_hot(cell, n).to(x)
+            place = (x_i - edges[cell]) / (edges[cell + 1] - edges[cell]) * 2 - 1
+            parts += [one_hot, one_hot * place[:, None]]
+        return torch.cat(parts, -1)
+
+
+class Inputs(nn.Module):
+    """What a network reads of (t, x): the state, as a `Place` of the same arguments, and the time table."""
+
+    def __init__(
+        self, horizon: int, centre: Tensor, scale: Tensor, waves: int = 0, edges: Sequence[Tensor] = ()
+    ) -> None:
+        super().__init__()
+        self.time, self.place = TimeTable(horizon), Place(centre, scale, waves, edges)
+        self.width = self.place.width + self.time.width
 
     def forward(self, t: int | Tensor, x: Tensor) -> Tensor:
         """t: an integer or (n,) integers, x: (n, d); returns (n, width)."""
-        z = (x.to(self.centre) - self.centre) / self.scale
-        angles = [math.pi * j * z for j in range(1, self.waves + 1)]
-        waves = [wave for angle in angles for wave in (angle.sin(), angle.cos())]
-        return torch.cat([z, *waves, self.time(t, len(x))], dim=-1)
+        return torch.cat([self.place(x), self.time(t, len(x))], dim=-1)
 
 
 class GaussianPolicy(nn.Module):
@@ -91,7 +117,7 @@ class GaussianPolicy(nn.Module):
         centre, scale: (d,) typical mean and standard deviation of states, for normalising the input.
         action_scale: (k,) unit of actions: the heads answer in this unit.
         initial_std, min_std, max_std: first, least and largest standard deviation in units of `action_scale`.
-        waves: see `Inputs`.
+        waves, edges: see `Place`.
         bound: the mean is action_scale · tanh(·), for games that clip actions to ±action_scale: without it, a mean
             beyond the bound learns nothing, for no action that it draws changes anything.
 
@@ -110,11 +136,12 @@ class GaussianPolicy(nn.Module):
         min_std: float = 1e-3,
         max_std: float = math.e,
         waves: int = 0,
+        edges: Sequence[Tensor] = (),
         bound: bool = False,
     ) -> None:
         super().__init__()
         self.initial_log_std, self.min_log_std, self.max_log_std = log_stds(initial_std, min_std, max_std)
-        self.inputs = Inputs(horizon, centre, scale, waves)
+        self.inputs = Inputs(horizon, centre, scale, waves, edges)
         self.hidden = mlp(self.inputs.width, hidden)
         self.mean_head, self.std_head = head(hidden[-1], len(action_scale)), head(hidden[-1], len(action_scale))
         self.register_buffer("action_scale", action_scale.clone())

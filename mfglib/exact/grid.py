@@ -2,11 +2,13 @@
 
 Mass sits in the centres of cells. Displacements are rounded to the lattice of the cells' spacing h, at random so that
 their mean is kept; reflections at faces on the grid's lines take the lattice to itself, so no other rounding is needed:
-a table says where each displacement from each cell ends. Value function and population use the same table, so that
-J = ⟨mass, reward⟩ holds to rounding whichever way it is computed. The error is O(h²): the rounding adds a variance of
-at most h²/4 a step and coordinate.
+one table says where each displacement from each cell ends, the post-decision state, another where each lattice point of
+the noise takes it from there. Value function and population use the same tables, so that J = ⟨mass, reward⟩ holds to
+rounding whichever way it is computed. The error is O(h²): the rounding adds a variance of at most h²/4 a step and
+coordinate.
 """
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -16,19 +18,20 @@ import torch
 from torch import Tensor
 
 from mfglib.checks import require_time
-from mfglib.exact.lattice import band, on_lattice
 from mfglib.games.base import Population, integer
-from mfglib.games.domain import Domain
+from mfglib.games.domain import BOUNCES, Domain
 from mfglib.population import MeanPath
 
 CELLS = {1: 400, 2: 80}  # default cells along the longest side
+ALL = slice(None)
 
 
 class Grid:
     """Cells of a bounded game (see `BoundedGame`) of state dimension 1 or 2; cached by `grid_of`.
 
     x: (m, d) centres of the free cells, `volume` of a cell, `initial`: (m,) mass of μ_0, `actions`: (A, k) lattice
-    of actions, `target`: (m, D) the cell where each lattice displacement ends.
+    of actions, `target`: (m, L) the cell where each lattice displacement ends; `noise_target`: (m, W) the same of the
+    lattice of the noise, `weights`: (W,) its law.
 
     Raises TypeError if the game lacks a member, ValueError if it is unbounded, if agents start in walls or if the
     grid's lines miss the walls.
@@ -49,7 +52,7 @@ class Grid:
                 f"too coarse for the doors or out of step with them; try a multiple of it"
             )
         units = Domain(np.zeros(self.state_dim), self.shape, lines.round())  # exact arithmetic: ties stay ties
-        coordinates = np.stack(np.meshgrid(*map(np.arange, self.shape), indexing="ij"), -1).reshape(-1, self.state_dim)
+        coordinates = np.indices(self.shape).reshape(self.state_dim, -1).T
         free = units.contains(torch.from_numpy(coordinates + 0.5)).numpy()
         self.coordinates = coordinates[free]  # (m, d)
         self.index = np.full(self.shape, -1)
@@ -57,12 +60,13 @@ class Grid:
         self.x = torch.from_numpy(domain.lower + (self.coordinates + 0.5) * self.h)
         self.volume = float(self.h.prod())
         self.actions = self._action_lattice()
-        noise = game.noise.quantiles(4096).T
-        self.noise = [on_lattice(q, s, h) for q, s, h in zip(noise, game.noise.std, self.h, strict=True)]
         self.reach = self._reach()
-        self.bands = [band(w, 2 * r + 1) for w, r in zip(self.noise, self.reach, strict=True)]
         self.initial = self._initial()
-        self.target = self._targets(units)
+        self.target = self._ends(units, self.reach)
+        quantiles = game.noise.quantiles(4096).T
+        noise = [on_lattice(q, std, h) for q, std, h in zip(quantiles, game.noise.std, self.h, strict=True)]
+        self.noise_target = self._ends(units, np.array([len(w) // 2 for w in noise]))
+        self.weights = torch.from_numpy(functools.reduce(np.multiply.outer, noise).ravel())
 
     def cell(self, x: Tensor) -> Tensor:
         """Index of the cell that x: (n, d) lies in: (n,). Points on a wall's face count to a free cell beside it."""
@@ -79,9 +83,9 @@ class Grid:
         return torch.from_numpy(found)
 
     def corners(self, move: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The lattice displacements around `move`: (m, S, d), 2^d pairs of index and share; the shares keep the mean.
+        """The lattice displacements around `move`: (r, S, d), 2^d pairs of index and share; the shares keep the mean.
 
-        Both are (m, S), or (1, S) if the moves are the same from each cell. Pairs without any share are left out.
+        Both are (r, S), or (1, S) if the moves are the same from each cell. Pairs without any share are left out.
         """
         if torch.equal(move, move[:1].expand_as(move)):
             move = move[:1]
@@ -100,40 +104,31 @@ class Grid:
             pairs = [(j * (2 * reach + 1) + k, p * q) for j, p in pairs for k, q in both if q.any()]
         return [(index, share) for index, share in pairs if share.any()]
 
-    def gather(self, ahead: Tensor, move: Tensor) -> Tensor:
-        """`ahead`: (m, L), known for each lattice displacement, at `move`: (m, S, d), by interpolation: (m, S)."""
-        total = 0
-        for index, share in self.corners(move):
-            there = ahead.index_select(1, index[0]) if len(index) == 1 else ahead.gather(1, index)
-            total = total + (there if (share == 1).all() else there * share)
-        return total
-
-    def scatter(self, flow: Tensor, move: Tensor) -> Tensor:
-        """The adjoint of `gather`: mass `flow`: (m, S) that makes `move`, by lattice displacement: (m, L)."""
-        total = flow.new_zeros(len(flow), int(np.prod(2 * self.reach + 1)))
-        for index, share in self.corners(move):
-            if len(index) == 1:
-                total.index_add_(1, index[0], flow * share)
-            else:
-                total.scatter_add_(1, index, flow * share)
-        return total
-
     def expected(self, value: Tensor) -> Tensor:
-        """E value(x + displacement + ε) for each cell and lattice displacement: (m,) -> (m, L)."""
-        return self._convolve(value.index_select(0, self.target.flatten()), [matrix.T for matrix in self.bands])
+        """E value(x') at each post-decision state, over the noise: (m,) -> (m,)."""
+        return value[self.noise_target] @ self.weights
 
-    def push(self, flow: Tensor) -> Tensor:
-        """The adjoint of `expected`: mass (m, L) that makes each lattice displacement -> mass (m,) after the noise."""
-        full = self._convolve(flow, self.bands)
-        return torch.zeros(len(self.x), dtype=flow.dtype).index_add_(0, self.target.flatten(), full.flatten())
+    def push(self, mass: Tensor) -> Tensor:
+        """The adjoint of `expected`: mass (m,) before the noise -> (m,) after it."""
+        spread = torch.outer(mass, self.weights)
+        return torch.zeros_like(mass).index_add_(0, self.noise_target.flatten(), spread.flatten())
 
-    def _convolve(self, full: Tensor, bands: list[Tensor]) -> Tensor:
-        """Each axis of a table of displacements times its band."""
-        full = full.reshape(len(self.x), *map(len, bands))
-        for axis, matrix in enumerate(bands, 1):
-            lines = full.movedim(axis, -1)
-            full = (lines.reshape(-1, len(matrix)) @ matrix).view(*lines.shape[:-1], -1).movedim(-1, axis)
-        return full.flatten(1)
+    def gather(self, value: Tensor, move: Tensor, rows: slice = ALL) -> Tensor:
+        """`value`: (m,) where the moves (r, S, d) of the cells in `rows` end, by interpolation: (r, S)."""
+        ends = ((self._ends_of(index, rows), share) for index, share in self.corners(move))
+        return sum(value.index_select(0, end.flatten()).view(end.shape) * share for end, share in ends)
+
+    def scatter(self, flow: Tensor, move: Tensor, rows: slice = ALL) -> Tensor:
+        """The adjoint of `gather`: mass `flow`: (r, S) that makes `move` -> mass (m,) before the noise."""
+        total = flow.new_zeros(len(self.x))
+        for index, share in self.corners(move):
+            total.index_add_(0, self._ends_of(index, rows).flatten(), (flow * share).flatten())
+        return total
+
+    def _ends_of(self, index: Tensor, rows: slice) -> Tensor:
+        """The cells where lattice displacements number (r, S), or (1, S), of the cells in `rows` end: (r, S)."""
+        target = self.target[rows]
+        return target.index_select(1, index[0]) if len(index) == 1 else target.gather(1, index)
 
     def _action_lattice(self) -> Tensor:
         bound = np.broadcast_to(np.asarray(self.game.a_bound, dtype=float), (self.game.action_dim,))
@@ -155,30 +150,26 @@ class Grid:
     def _initial(self) -> Tensor:
         """Each axis's quantiles, reflected at the outer edge, counted in cells."""
         domain, mass = self.game.domain, np.ones(())
-        axes = self.game.start.quantiles(1 << 18).T
-        for q, low, high, n in zip(axes, domain.lower, domain.upper, self.shape, strict=True):
-            q = Domain(low, high).fold(torch.from_numpy(q[:, None])).numpy()
+        x = domain.fold(torch.from_numpy(self.game.start.quantiles(1 << 18))).numpy()
+        for q, low, high, n in zip(x.T, domain.lower, domain.upper, self.shape, strict=True):
             mass = np.multiply.outer(mass, np.histogram(q, n, (low, high))[0] / len(q))
         mass = mass[tuple(self.coordinates.T)]
         if mass.sum() < 1 - 1e-9:
             raise ValueError(f"game.start: expected a law outside the walls, got {1 - mass.sum():.2g} of it inside")
         return torch.from_numpy(mass)
 
-    def _targets(self, units: Domain) -> Tensor:
-        """The table of moves, in `units` of the spacing: (m, D)."""
-        half = self.reach + [len(w) // 2 for w in self.noise]
-        offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in half), indexing="ij"), -1)
-        offsets = torch.from_numpy(offsets.reshape(-1, self.state_dim).astype(float))
+    def _ends(self, units: Domain, half: np.ndarray) -> Tensor:
+        """The cells where moves by −half..half: (d,) lattice steps end, in units of the spacing: (m, Π(2 half + 1))."""
+        offsets = torch.from_numpy(np.indices(2 * half + 1).reshape(self.state_dim, -1).T - half).double()
         centres = torch.from_numpy(self.coordinates + 0.5)
         target = torch.empty(len(centres), len(offsets), dtype=torch.int32)
-        size = max(1, (1 << 16) // len(centres))
-        for part in range(0, len(offsets), size):  # in chunks: memory
-            o = offsets[part : part + size]
-            ends = units.move(centres.repeat_interleave(len(o), 0), o.repeat(len(centres), 1))
-            cells = self.index[tuple(ends.numpy().astype(int).clip(0, self.shape - 1).T)]
-            target[:, part : part + size] = torch.from_numpy(cells).view(len(centres), -1)
-        if (target < 0).any():
-            raise ValueError("game: expected moves that a grid can follow, got some with more than 64 reflections")
+        size = max(1, (1 << 14) // len(offsets))
+        for first in range(0, len(centres), size):  # in chunks, for memory and speed
+            start = centres[first : first + size].repeat_interleave(len(offsets), 0)
+            ends = units.move(start, offsets.repeat(len(start) // len(offsets), 1)).numpy()
+            if (np.abs(ends % 1 - 0.5) > 1e-6).any():  # not a centre: `Domain.move` gave up
+                raise ValueError(f"game: expected moves that a grid can follow, got more than {BOUNCES} reflections")
+            target[first : first + size].view(-1).copy_(torch.from_numpy(self.index[tuple(ends.astype(int).T)]))
         return target
 
 
@@ -255,6 +246,31 @@ class GridPolicy:
         """Log-probability of the nearest action of the lattice: a policy on a lattice has no density."""
         nearest = torch.cdist(a.double(), self.grid.actions).argmin(1)
         return self.probabilities[t, self.grid.cell(x), nearest].log().to(x)
+
+
+def on_lattice(quantiles: np.ndarray, std: float, h: float) -> np.ndarray:
+    """A centred law given by its quantiles (n,), as weights of the lattice ..., −h, 0, h, ... with its variance.
+
+    Rounding at random to the lattice keeps the mean and adds variance; the quantiles are drawn in to make up for it.
+    """
+    weights = np.ones(1)
+    if std <= 1e-6 * h:
+        return weights
+    quantiles = quantiles * (std / math.sqrt(np.square(quantiles).mean()) / h)  # a Gaussian's tails are cut
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        factor = (low + high) / 2
+        floor = np.floor(factor * quantiles).astype(int)
+        part = factor * quantiles - floor
+        reach = int(max(-floor.min(), floor.max() + 1))
+        weights = np.bincount(floor + reach, 1 - part, 2 * reach + 1)
+        weights += np.bincount(floor + reach + 1, part, 2 * reach + 1)
+        weights /= len(quantiles)
+        if np.square(np.arange(-reach, reach + 1)) @ weights * h**2 > std**2:
+            high = factor
+        else:
+            low = factor
+    return (weights + weights[::-1]) / 2
 
 
 _GRIDS: dict[tuple[type, str, int | None], Grid] = {}

@@ -12,7 +12,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of
-from mfglib.exact.grid_solver import Play, _last_reward, _reward_and_move, grid_best_response, grid_play
+from mfglib.exact.grid_solver import (
+    Play,
+    action_values,
+    expected_rewards,
+    grid_best_response,
+    grid_play,
+    last_reward,
+)
 from mfglib.games.base import integer, number
 
 METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent")
@@ -163,11 +170,7 @@ def _searched(grid: Grid, policy: GridPolicy, play: Play, response: GridPolicy, 
     old, new = play.population.mass, answer.population.mass
     gain, trial = answer.value - play.value, 2 / k
     crowd = GridPopulation(grid, old + trial * (new - old))
-    left = ((new[-1] - old[-1]) * _last_reward(grid, crowd)).sum().item()
-    for t in range(grid.game.horizon):
-        reward, _ = _reward_and_move(grid, t, grid.actions.expand(len(grid.x), -1, -1), crowd)
-        flow = new[t][:, None] * response.probabilities[t] - old[t][:, None] * policy.probabilities[t]
-        left += (flow * reward).sum().item()
+    left = expected_rewards(grid, response, new, crowd) - expected_rewards(grid, policy, old, crowd)
     return min(max(trial * gain / (gain - left), 1 / (2 * k)), 1.0) if left < gain else 1.0
 
 
@@ -205,10 +208,9 @@ def _response(grid: Grid, population: GridPopulation, temperature: float) -> Gri
 
 def _backward(grid: Grid, population: GridPopulation, choose: Callable[[int, Tensor], Tensor]) -> None:
     """Dynamic programming: at t = T−1, ..., 0, V_t (m,) = choose(t, Q_t (m, A))."""
-    V = _last_reward(grid, population)
+    V, a = last_reward(grid, population), grid.actions.expand(len(grid.x), -1, -1)
     for t in reversed(range(grid.game.horizon)):
-        reward, move = _reward_and_move(grid, t, grid.actions.expand(len(grid.x), -1, -1), population)
-        V = choose(t, reward + grid.gather(grid.expected(V), move))
+        V = choose(t, action_values(grid, t, a, population, grid.expected(V)))
 
 
 def _mixed(policy: GridPolicy, mass: Tensor, other: GridPolicy, others: Tensor, step: float) -> GridPolicy:

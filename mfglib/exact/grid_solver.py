@@ -1,14 +1,13 @@
 """Ground truth on grids: best responses by dynamic programming, populations by push-forward, equilibria.
 
-Both sides use the table of `mfglib.exact.grid`: a best response is optimal for the same moves by which the population
+Both sides use the tables of `mfglib.exact.grid`: a best response is optimal for the same moves by which the population
 is pushed forward, so that the gap between them is never negative but for the refinement of the maximum (1e-6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from mfglib.seeds import generator
 
 SAMPLES = {1: 128, 2: 16}  # actions drawn to integrate a policy at each time, times the number of cells
 MOST = 1_000_000  # rows (cells times draws in the fullest cell) in memory at a time
+ROWS = 1 << 16  # rows (cells times actions) that a game is asked for at a time: more would leave the CPU's cache
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class GridBestResponse:
     value: float
     V: Tensor
     actions: Tensor
-    Q: list[Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,55 +36,61 @@ class Play:
 
     population: GridPopulation
     value: float
-    rewards: np.ndarray  # (T+1,): the terms of J
 
 
-class _AtCells:
-    """A grid population asked at states x whose cells are known: no search."""
+class _AtCells(GridPopulation):
+    """A grid population asked at states x: (r · S, d), S in each of r cells in `rows`: no search."""
 
-    def __init__(self, population: GridPopulation, x: Tensor, cell: Tensor) -> None:
-        self.population, self.x, self.cell = population, x, cell
+    def __init__(self, population: GridPopulation, x: Tensor, rows: slice, S: int) -> None:
+        super().__init__(population.grid, population.mass, population.means)
+        self.x, self.rows, self.S = x, rows, S
 
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         if x is not self.x:
-            return self.population.log_prob(t, x)
-        density = self.population.mass[t] / self.population.grid.volume
-        return density.log().index_select(0, self.cell)
-
-    def mean(self, t: int) -> Tensor:
-        return self.population.mean(t)
-
-    def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return self.population.sample(t, n, generator)
+            return super().log_prob(t, x)
+        return (self.mass[t][self.rows] / self.grid.volume).log().repeat_interleave(self.S)
 
 
-def _reward_and_move(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> tuple[Tensor, Tensor]:
-    """Rewards (m, S) and displacements (m, S, d) of S actions a: (m, S, k) in each cell.
+def _by_rows(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """For S actions a: (m, S, k) in each cell, in chunks of r cells: which, rewards (r, S) and displacements (r, S, d).
 
     Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean.
     """
     m, S, k = a.shape
-    cell = torch.arange(m).repeat_interleave(S)
-    x = grid.x.index_select(0, cell)
-    asked = _AtCells(population, x, cell)
-    reward = grid.game.reward(t, x, a.reshape(-1, k), asked).view(m, S)
-    if reward.isnan().any():
-        raise ValueError(f"population: expected one with a density at t = {t}, as the rewards need, got NaN rewards")
-    if t == grid.game.horizon:
-        return reward, reward.new_zeros(m, S, grid.state_dim)
-    return reward, grid.game.displacement(t, x, a.reshape(-1, k), asked).view(m, S, -1)
+    size = max(1, ROWS // S)
+    for first in range(0, m, size):
+        rows = slice(first, first + size)
+        x, actions = grid.x[rows].repeat_interleave(S, 0), a[rows].reshape(-1, k)
+        asked = _AtCells(population, x, rows, S)
+        reward = grid.game.reward(t, x, actions, asked).view(-1, S)
+        if reward.isnan().any():
+            raise ValueError(f"population: expected one with a density at t = {t}, as rewards need, got NaN rewards")
+        move = torch.zeros_like(x) if t == grid.game.horizon else grid.game.displacement(t, x, actions, asked)
+        yield rows, reward, move.view(-1, S, grid.state_dim)
 
 
-def _last_reward(grid: Grid, population: GridPopulation) -> Tensor:
+def _rewards(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Tensor:
+    """Rewards (m, S) of S actions a: (m, S, k) in each cell."""
+    return torch.cat([reward for _, reward, _ in _by_rows(grid, t, a, population)])
+
+
+def last_reward(grid: Grid, population: GridPopulation) -> Tensor:
+    """Rewards (m,) at the horizon, where nobody acts."""
     none = torch.zeros(len(grid.x), 1, grid.game.action_dim, dtype=torch.float64)
-    return _reward_and_move(grid, grid.game.horizon, none, population)[0][:, 0]
+    return _rewards(grid, grid.game.horizon, none, population)[:, 0]
 
 
-def grid_best_response(grid: Grid, population: Population, *, keep_Q: bool = False) -> GridBestResponse:
+def action_values(grid: Grid, t: int, a: Tensor, population: GridPopulation, ahead: Tensor) -> Tensor:
+    """Q_t (m, S) of S actions a: (m, S, k) in each cell, where `ahead` = `grid.expected(V_{t+1})`: (m,)."""
+    parts = _by_rows(grid, t, a, population)
+    return torch.cat([reward + grid.gather(ahead, move, rows) for rows, reward, move in parts])
+
+
+def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
     """The exact best response to `population` by backward dynamic programming.
 
     Each cell's best action is found on the lattice of actions, then on two lattices around it, 4 and 16 times finer.
-    `keep_Q`: also the values Q (T × (m, A)) of the lattice's actions."""
+    """
     population = GridPopulation.of(grid, population)
     T, m, k = grid.game.horizon, len(grid.x), grid.game.action_dim
     bound = grid.actions.amax(0)
@@ -93,25 +98,18 @@ def grid_best_response(grid: Grid, population: Population, *, keep_Q: bool = Fal
     around = torch.cartesian_prod(*[torch.arange(-3, 4, dtype=torch.float64)] * k).view(-1, k)
     V = torch.empty(T + 1, m, dtype=torch.float64)
     best = torch.empty(T, m, k, dtype=torch.float64)
-    V[T], kept = _last_reward(grid, population), []
+    V[T] = last_reward(grid, population)
     for t in reversed(range(T)):
-        ahead = grid.expected(V[t + 1])  # (m, L)
-
-        def q(a: Tensor, t: int = t, ahead: Tensor = ahead) -> Tensor:
-            reward, move = _reward_and_move(grid, t, a, population)
-            return reward + grid.gather(ahead, move)
-
-        value = q(grid.actions.expand(m, -1, -1))  # (m, A)
-        kept.append(value if keep_Q else None)
-        V[t], index = value.max(1)
+        ahead = grid.expected(V[t + 1])  # after the move, (m,)
+        V[t], index = action_values(grid, t, grid.actions.expand(m, -1, -1), population, ahead).max(1)
         best[t] = grid.actions[index]
         for finer in (4, 16):
             a = (best[t][:, None] + around * (spacing / finer)).clamp(-bound, bound)
-            value, index = q(a).max(1)
+            value, index = action_values(grid, t, a, population, ahead).max(1)
             better = value > V[t]
             best[t][better] = a[torch.arange(m), index][better]
             V[t] = torch.maximum(V[t], value)
-    return GridBestResponse(float(grid.initial @ V[0]), V, best, kept[::-1] if keep_Q else None)
+    return GridBestResponse(float(grid.initial @ V[0]), V, best)
 
 
 # t, the mass (m,) of those who act -> actions (m, S, k) in each cell and their shares (m, S)
@@ -129,7 +127,7 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: int | Non
             raise ValueError(f"policy: expected a best response on {m} cells, got one on {policy.actions.shape[1]}")
         return lambda t, mass: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
     if isinstance(policy, GridPolicy) and policy.grid is grid:
-        return lambda t, mass: (grid.actions.expand(m, -1, -1), policy.probabilities[t].double())
+        return lambda t, mass: _likely(grid, policy.probabilities[t].double())
     S = samples or SAMPLES[grid.state_dim]
     act = sampler(policy, generator(seed, "actions on a grid"))
     x = grid.x.float()
@@ -160,18 +158,36 @@ def grid_play(grid: Grid, policy: Any, population: Population | None = None, **o
     own = GridPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
     judge = own if population is None else GridPopulation.of(grid, population)
     mass = [float(w) * grid.initial for w in weights]
-    rewards = np.zeros(T + 1)
+    value = 0.0
     for t in range(T):
         own.mass[t] = sum(mass)
         for i, part in enumerate(parts):
             a, shares = part(t, mass[i])
-            reward, move = _reward_and_move(grid, t, a, judge)
-            flow = mass[i][:, None] * shares  # (m, S)
-            rewards[t] += _earned(flow, reward)
-            mass[i] = grid.push(grid.scatter(flow, move))
+            flow, moved = mass[i][:, None] * shares, 0  # (m, S)
+            for rows, reward, move in _by_rows(grid, t, a, judge):
+                value += _earned(flow[rows], reward)
+                moved = moved + grid.scatter(flow[rows], move, rows)
+            mass[i] = grid.push(moved)
     own.mass[T] = sum(mass)
-    rewards[T] = _earned(own.mass[T], _last_reward(grid, judge))
-    return Play(own, float(rewards.sum()), rewards)
+    return Play(own, value + _earned(own.mass[T], last_reward(grid, judge)))
+
+
+def expected_rewards(grid: Grid, policy: GridPolicy, mass: Tensor, population: GridPopulation) -> float:
+    """Σ_t of what agents with masses `mass`: (T+1, m) who follow `policy` earn in another population."""
+    part, total = actions_of(grid, policy), _earned(mass[-1], last_reward(grid, population))
+    for t in range(grid.game.horizon):
+        a, shares = part(t, mass[t])
+        total += _earned(mass[t][:, None] * shares, _rewards(grid, t, a, population))
+    return total
+
+
+def _likely(grid: Grid, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The lattice's actions (m, S, k) and their probabilities (m, S), without most of those that nobody takes."""
+    S = int((probabilities > 0).sum(1).max())
+    if 4 * S > len(grid.actions):
+        return grid.actions.expand(len(grid.x), -1, -1), probabilities
+    shares, index = probabilities.topk(S)
+    return grid.actions[index], shares
 
 
 def _earned(mass: Tensor, reward: Tensor) -> float:

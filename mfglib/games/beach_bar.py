@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from mfglib.games.base import Population, clip, integer, number
+from mfglib.games.base import Population, clip, integer, number, squares
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
 
 
 class BeachBar(BoundedGame):
-    """x_{t+1} = x_t + a_t + ε_t on [0, 1], reflected at the ends (`Domain.move`), with reward
+    """x_{t+1} = x_t + a_t + ε_t on [0, 1], reflected at the ends after a_t and after ε_t (`BoundedGame`), with reward
     −c_x |x − bar|² − c_m μ_t(x) − c_a |a|²; the last reward has a = 0.
 
     Source: paper, Section 5.1. Its C1, C2, C3 (here c_x, c_m, c_a) are not stated.
@@ -41,7 +41,7 @@ class BeachBar(BoundedGame):
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, 1), a: (n, 1). `population` may be None if c_m = 0."""
-        total = self.c_x * (x - self.bar).square().sum(-1) + self.c_a * clip(a, self.a_bound).square().sum(-1)
+        total = self.c_x * squares(x - self.bar) + self.c_a * squares(clip(a, self.a_bound))
         if self.c_m:
             total = total + self.c_m * population.log_prob(t, x).to(x).exp()
         return -total

@@ -1,6 +1,5 @@
 """Laws with independent coordinates, and what every game on a bounded domain shares."""
 
-import inspect
 import math
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from mfglib.games.base import Population, clip, vector
+from mfglib.games.base import Population, clip, described, vector
 from mfglib.games.domain import Domain
 
 
@@ -51,7 +50,12 @@ class Law:
 
 
 class BoundedGame:
-    """x_{t+1} = x_t + displacement_t(x_t, a_t, μ_t) + ε_t, reflected into `domain` (see `Domain.move`).
+    """Two reflected segments a step: the agent's own move, to z_t, the post-decision state (Powell 2011), then noise:
+
+        z_t = domain.move(x_t, displacement_t(x_t, a_t, μ_t)),   x_{t+1} = domain.move(z_t, ε_t).
+
+    So E V(x_{t+1}) is a function of z_t alone, whatever the walls: W(z) = E V(domain.move(z, ε)). Exact solver and
+    learners use that. At flat faces the law is that of one segment, if ε is symmetric; at corners of walls it is not.
 
     A subclass sets `domain`, `start` and `noise` (laws of x_0 and ε), `a_bound` and the members of `Game` that
     are missing here. That is also all that the exact solver on a grid asks for. `start` must keep off the walls, and
@@ -73,16 +77,16 @@ class BoundedGame:
         return self.domain.fold(self.start.draw(n, generator))
 
     def displacement(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
-        """The move (n, d) before the noise. Actions are velocities, clipped to [−a_bound, a_bound]."""
+        """The agent's own move (n, d), before walls. Actions are velocities, clipped to [−a_bound, a_bound]."""
         return clip(a, self.a_bound)
+
+    def moved(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
+        """Post-decision states z: (n, d) of x: (n, d) under actions a: (n, k): after the move, before the noise."""
+        return self.domain.move(x, self.displacement(t, x, a, population))
 
     def step(self, t: int, x: Tensor, a: Tensor, population: Population | None, generator: torch.Generator) -> Tensor:
         """Next states of x: (n, d) under actions a: (n, k)."""
         noise = self.noise.draw(len(x), generator, x.dtype)
-        return self.domain.move(x, self.displacement(t, x, a, population) + noise)
+        return self.domain.move(self.moved(t, x, a, population), noise)
 
-    def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        values = {name: getattr(self, name) for name in names}
-        shown = (f"{name}={v.tolist() if isinstance(v, np.ndarray) else v!r}" for name, v in values.items())
-        return f"{type(self).__name__}({', '.join(shown)})"
+    __repr__ = described

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from mfglib.games.base import array
 
-BOUNCES = 64  # most contacts in one step; an agent that has more stays where the last one was
+BOUNCES = 64  # most contacts in one move; an agent that has more stays where the last one was
 
 
 class Domain:
     """The box [lower, upper] without `walls`, axis-aligned boxes that agents cannot enter.
 
-    One rule for every bounded game: a step is a straight segment, reflected specularly wherever it meets the outer
+    One rule for every bounded game: a move is a straight segment, reflected specularly wherever it meets the outer
     edge or a wall (the component across the face changes sign; at an exact corner, all components that meet one).
+    A step of a game is two moves, the agent's own and then the noise (`BoundedGame`).
     Reflection keeps Lebesgue measure: the uniform law stays uniform under symmetric noise, and no mass gathers on the
     boundary, so that a population that has a density keeps one. Clipping would put atoms there.
 
@@ -88,7 +89,7 @@ class Domain:
         lower, upper, low, high = self._as(x)
         lower, upper, low, high = lower[:, None], upper[:, None], low.T[..., None], high.T[..., None]
         at, left = x.T.clone(), (displacement + torch.zeros_like(x)).T.clone()  # (d, n): long rows are fast
-        going = torch.arange(len(x), device=x.device)  # agents with a part of the step left
+        going = torch.arange(len(x), device=x.device)  # agents with a part of the move left
         for _ in range(BOUNCES):
             start, v = at[:, going], left[:, going]  # (d, g)
             end = start + v

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mfglib.games.base import Population, array, clip, integer, number
+from mfglib.games.base import Population, array, clip, integer, number, squares
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
 
@@ -18,8 +18,9 @@ WALLS = (
 
 
 class FourRooms(BoundedGame):
-    """x_{t+1} = x_t + a_t + ε_t in [0, 0.5]² without walls, reflected on contact (`Domain.move`), with reward
-    −c_a |a|² − c_m log(μ_t(x) + epsilon); the last reward has a = 0. A room's free area is 0.05, all of it 0.2125.
+    """x_{t+1} = x_t + a_t + ε_t in [0, 0.5]² without walls: first the segment a_t, then ε_t, both reflected on contact
+    (`BoundedGame`), with reward −c_a |a|² − c_m log(μ_t(x) + epsilon); the last reward has a = 0. A room's free area
+    is 0.05, all of it 0.2125.
 
     Source: paper, Section 5.3; constants, noise and the bound on speed are not stated there.
 
@@ -71,7 +72,7 @@ class FourRooms(BoundedGame):
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, 2), a: (n, 2). `population` may be None if c_m = 0."""
-        total = self.c_a * clip(a, self.a_bound).square().sum(-1)
+        total = self.c_a * squares(clip(a, self.a_bound))
         if self.c_m:
             total = total + self.c_m * (population.log_prob(t, x).to(x).exp() + self.epsilon).log()
         return -total

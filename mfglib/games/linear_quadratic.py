@@ -1,6 +1,5 @@
 """The linear-quadratic mean field game (paper, Section 5.2), in any dimension."""
 
-import inspect
 import math
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.games.base import Population, array, clip, cost, integer, matrix, spread, vector
+from mfglib.games.base import Population, array, clip, cost, described, integer, matrix, spread, vector
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
 
@@ -28,7 +27,8 @@ class LinearQuadratic:
         horizon: number T >= 1 of decisions; there are T + 1 states and rewards.
         initial_std, noise_std: scalar or (d,) standard deviations >= 0, or (d, d) factors L with covariance L Lᵀ.
         x_bound, a_bound: None (unbounded), or positive scalar or (d,), (k,). Actions are clipped coordinate-wise to
-            [−a_bound, a_bound] before they act and are paid for; states are reflected at ±x_bound (`Domain.move`).
+            [−a_bound, a_bound] before they act and are paid for; states are reflected at ±x_bound (`Domain.move`),
+            once before the noise and once after (the rule of `BoundedGame`; in a box one reflection has the same law).
         initial_law, noise_law: "gaussian", or "uniform" on the box with the same standard deviations.
 
     Raises ValueError naming the parameter, what was expected and what was given.
@@ -108,18 +108,22 @@ class LinearQuadratic:
         """n independent states from μ_0: (n, d)."""
         x = _draw(self.initial_law, n, self.state_dim, generator)
         x = x @ _as(self.initial_std, x).T + _as(self.initial_mean, x)
-        return x if self.domain is None else self.domain.move(x, torch.zeros_like(x))
+        return x if self.domain is None else self.domain.fold(x)
 
     def step(self, t: int, x: Tensor, a: Tensor, population: Population | None, generator: torch.Generator) -> Tensor:
         """Next states of x: (n, d) under actions a: (n, k). `population` may be None if A_bar = 0."""
         noise = _draw(self.noise_law, len(x), self.state_dim, generator, x.dtype) @ _as(self.noise_std, x).T
-        if self.domain is not None:
-            return self.domain.move(x, self.displacement(t, x, a, population) + noise)
-        return self._next(t, x, a, population) + noise
+        z = self.moved(t, x, a, population)
+        return z + noise if self.domain is None else self.domain.move(z, noise)
 
     def displacement(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
-        """The move (n, d) before the noise."""
+        """The move (n, d) before reflection and noise."""
         return self._next(t, x, a, population) - x
+
+    def moved(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
+        """Post-decision states z: (n, d) of x: (n, d) under actions a: (n, k): after the move, before the noise."""
+        z = self._next(t, x, a, population)
+        return z if self.domain is None else self.domain.move(x, z - x)
 
     def _next(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         x_next = x @ _as(self.A, x).T + clip(a, self.a_bound) @ _as(self.B, x).T
@@ -134,9 +138,7 @@ class LinearQuadratic:
             total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
         return -total
 
-    def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        return f"LinearQuadratic({', '.join(f'{name}={_short(getattr(self, name))!r}' for name in names)})"
+    __repr__ = described
 
 
 def _law(name: str, value: str) -> str:
@@ -173,10 +175,4 @@ def _as(value: np.ndarray, like: Tensor) -> Tensor:
 
 
 def _quadratic(weight: np.ndarray, v: Tensor) -> Tensor:
-    return ((v @ _as(weight, v)) * v).sum(-1)  # (n, d) -> (n,)
-
-
-def _short(value: Any) -> Any:
-    return (
-        value.item() if isinstance(value, np.ndarray) and value.size == 1 else getattr(value, "tolist", lambda: value)()
-    )
+    return sum(((v @ _as(weight, v)) * v).unbind(-1))  # (n, d) -> (n,)

@@ -8,6 +8,7 @@ which is known. With one scale for all times, the first step of the LQ game (lar
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,6 @@ class PPOConfig:
     """0.5 left the first best responses, whose critic starts from nothing, 2% from optimal; they stay in the average"""
     exploration_std: float = 0.1
     """floor of the standard deviation, in units of action; without one the policy narrows until its steps are noise"""
-    first_exploration_std: float = 0.1
-    """the floor at the first update of each best response, from which it falls geometrically to `exploration_std`"""
-    exploring_starts: float = 0.0
-    """share of agents that start anywhere in a bounded domain, uniformly, instead of from μ_0"""
-    keep: float = 1.0
-    """share of its mean head's weights that a warm-started policy keeps: less than 1 takes it back from the bounds
-    of the actions, where its gradients vanish, so that it can leave them (after Ash and Adams, arXiv 1910.08475)"""
     max_grad_norm: float = 1.0
     max_std: float = math.e
     """ceiling of the standard deviation, in units of action"""
@@ -50,24 +44,20 @@ class PPOConfig:
     """τ: best response k maximises rewards −(τ/k) log π(a|x) on top of the game's. 0 is the paper's best response"""
 
     def __post_init__(self) -> None:
-        may_be_zero = ("temperature", "exploring_starts", "keep")
-        require_positive(self, *(name for name in self.__dataclass_fields__ if name not in may_be_zero))
+        require_positive(self, *(name for name in self.__dataclass_fields__ if name != "temperature"))
         number("PPOConfig.temperature", self.temperature)
-        number("PPOConfig.exploring_starts", self.exploring_starts, at_most=1.0)
-        number("PPOConfig.keep", self.keep, at_most=1.0)
-        if not self.exploration_std <= self.first_exploration_std <= self.max_std:
+        if self.exploration_std > self.max_std:
             raise ValueError(
-                "PPOConfig: expected exploration_std <= first_exploration_std <= max_std, got "
-                f"{self.exploration_std}, {self.first_exploration_std} and {self.max_std}"
+                f"PPOConfig: expected exploration_std <= max_std, got {self.exploration_std} and {self.max_std}"
             )
 
 
 class Critic(nn.Module):
     """V_t(x), as shift_t + unit_t · net(t, x), where shift and unit are the returns' mean and spread at time t."""
 
-    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int], *, waves: int = 0) -> None:
+    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int], **options: Any) -> None:
         super().__init__()
-        self.inputs = Inputs(horizon, centre, scale, waves)
+        self.inputs = Inputs(horizon, centre, scale, **options)
         self.net = nn.Sequential(mlp(self.inputs.width, hidden), head(hidden[-1], 1))
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
@@ -96,16 +86,11 @@ def best_response(
     `temperature` > 0 adds −temperature · log π_t(a|x) to each reward: an entropy-smoothed best response.
     Source: paper, Algo. 3, the best response π*_k against Ḡ_{k−1}. Raises DivergenceError if a loss is not finite.
     """
-    with torch.no_grad():
-        for parameter in policy.mean_head.parameters():
-            parameter.mul_(config.keep)
     parameters = [*policy.parameters(), *critic.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, updates)
-    for update in range(updates):
-        policy.min_log_std = _exploration(config, update / max(1, updates - 1))
-        start = _start(game, config, generator)
-        play = rollout(game, policy, population, n=config.agents, generator=generator, start=start)
+    for _ in range(updates):
+        play = rollout(game, policy, population, n=config.agents, generator=generator)
         batch = _batch(play, policy, critic, config, temperature)
         for _ in range(config.epochs):
             for rows in torch.randperm(len(batch[0]), generator=generator, device=play.x.device).chunk(
@@ -120,21 +105,6 @@ def best_response(
         losses = {"policy_loss": policy_loss.item(), "critic_loss": critic_loss.item()}
         require_finite("best response", *losses.values())
     return losses
-
-
-def _exploration(config: PPOConfig, progress: float) -> float:
-    """log of the floor of the standard deviation, `progress` in [0, 1]."""
-    first, last = math.log(config.first_exploration_std), math.log(config.exploration_std)
-    return first + progress * (last - first)
-
-
-def _start(game: Game, config: PPOConfig, generator: torch.Generator) -> Tensor:
-    """x_0 of all agents: (agents, d)."""
-    x = game.initial(config.agents, generator)
-    anywhere = round(config.exploring_starts * config.agents)
-    if anywhere and getattr(game, "domain", None) is not None:
-        x[:anywhere] = game.domain.uniform(anywhere, generator)
-    return x
 
 
 @torch.no_grad()
