@@ -101,7 +101,7 @@ def arrows(
 def path(ax: Axes, domain: Domain, start: Sequence[float], displacement: Sequence[float], color: Any) -> None:
     """One step of an agent from `start` along `displacement`, reflected by the domain, with an arrow at its end.
 
-    A step is a reflected segment, so the steps to all shorter displacements are its path.
+    A move is a reflected segment, so the steps to all shorter displacements are its path.
     """
     share = torch.linspace(0, 1, 400, dtype=torch.float64)[:, None]
     step = torch.tensor([displacement], dtype=torch.float64)

@@ -113,10 +113,11 @@ def _jsonable(value: Any) -> Any:
 
 
 def code_fingerprint() -> str:
-    """Hash of the module's code without comments and docstrings: what results depend on, pictures left out."""
+    """Hash of the module's code without comments and docstrings: what results depend on, without pictures and the
+    command line."""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted((ROOT / "mfglib").rglob("*.py")):
-        if not file.stem.startswith(("plots", "widgets")):
+        if not file.stem.startswith(("plots", "widgets", "__main__")):
             digest.update(file.relative_to(ROOT).as_posix().encode() + _stripped(file).encode())
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@ import torch
 from helpers import gen
 
 from mfglib.exact.grid import GridPolicy, GridPopulation
+from mfglib.exact.grid_solver import action_values, grid_best_response
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.four_rooms import FourRooms
@@ -31,5 +32,8 @@ def random_policy(grid, seed=0, spread=3.0):
     return GridPolicy(grid, (spread * torch.randn(shape, generator=gen(seed)).double()).softmax(-1))
 
 
-def soft(grid, response, temperature):
-    return GridPolicy(grid, torch.stack([(q / temperature).softmax(1) for q in response.Q]))
+def soft(grid, population, temperature):
+    """The soft-max of the values of the lattice's actions, before a best response."""
+    V, a = grid_best_response(grid, population).V, grid.actions.expand(len(grid.x), -1, -1)
+    Q = [action_values(grid, t, a, population, grid.expected(V[t + 1])) for t in range(grid.game.horizon)]
+    return GridPolicy(grid, (torch.stack(Q) / temperature).softmax(2))

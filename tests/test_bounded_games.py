@@ -51,6 +51,18 @@ def test_agents_stay_in_bounds(game):
 
 
 @each_game
+def test_a_step_is_the_move_and_then_the_noise(game):
+    x = game.domain.uniform(2000, gen(1))
+    a = 3 * torch.as_tensor(game.a_bound).float() * torch.randn(len(x), game.action_dim, generator=gen(2))
+    z = game.moved(1, x, a, Tilted())
+    torch.testing.assert_close(z, game.domain.move(x, game.displacement(1, x, a, Tilted())))
+    assert game.domain.contains(z).all() and not torch.equal(z, x)
+    expected = game.domain.move(z, game.noise.draw(len(x), gen(3)))
+    end = game.step(1, x, a, Tilted(), gen(3))
+    assert ((end - expected).abs() < 1e-6).all(1).double().mean() > 0.999  # rounding decides which side of a corner
+
+
+@each_game
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_results_have_the_dtype_of_the_states(game, dtype):
     x = game.initial(20, gen()).to(dtype)

@@ -40,6 +40,17 @@ def test_memory_without_capacity_never_forgets():
     assert sorted(memory.x[:, 0].tolist()) == [100.0 * i + j for i in range(1, 6) for j in range(7)]
 
 
+def test_cleared_memory_is_a_new_one():
+    memory, new = Memory(1, 1, capacity=5), Memory(1, 1, capacity=5)
+    memory.add(*numbered(100, 9), 1, gen())
+    memory.clear()
+    assert len(memory) == 0 and memory.x.shape == memory.a.shape == (0, 1)
+    for m in (memory, new):
+        m.add(*numbered(200, 9), 2, gen(1))
+    assert len(memory) == 5  # the capacity stays
+    assert all(torch.equal(getattr(memory, name), getattr(new, name)) for name in Memory.FIELDS)
+
+
 @pytest.mark.parametrize("sizes", [[40, 40, 40, 40], [100, 5, 5, 50], [10, 10, 100, 40]])
 def test_memory_holds_a_uniform_sample_of_everything_ever_added(sizes):
     """Each of the 160 triples survives equally often, early or late, in a large batch or a small one."""

@@ -114,6 +114,21 @@ def test_reflection_is_reversible():
     torch.testing.assert_close(back[clear], x[clear], rtol=0, atol=1e-9)
 
 
+def test_at_flat_faces_two_moves_have_the_law_of_one_if_the_second_is_symmetric():
+    noise = 0.1 * torch.rand(5000, 1, generator=gen(), dtype=torch.float64)
+    noise = torch.cat([noise, -noise])
+    line, v = Domain(0.0, 1.0), torch.full_like(noise, -0.3)
+    for x in (0.25, 0.35, 0.5):
+        x = torch.full_like(noise, x)
+        one, two = line.move(x, v + noise), line.move(line.move(x, v), noise)
+        torch.testing.assert_close(one.sort(0).values, two.sort(0).values, rtol=0, atol=1e-12)
+    # A wall's end: past it goes one segment of two, while the move alone is reflected.
+    box, noise = Domain([0.0, 0.0], [1.0, 1.0], [((0.4, 0.0), (0.6, 0.5))]), torch.cat([0 * noise, noise], 1)
+    x, v = torch.tensor([[0.3, 0.48]]).double().expand_as(noise), torch.tensor([[0.2, 0.0]]).double().expand_as(noise)
+    assert (box.move(box.move(x, v), noise)[:, 0] < 0.4).all()
+    assert 0.2 < (box.move(x, v + noise)[:, 0] > 0.4).double().mean() < 0.5
+
+
 def reflected(x, lower, upper):
     while not lower <= x <= upper:
         x = 2 * lower - x if x < lower else 2 * upper - x

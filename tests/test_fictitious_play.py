@@ -19,13 +19,14 @@ from mfglib import exploitability, solve
 from mfglib.checks import DivergenceError
 from mfglib.cloning import CloningConfig
 from mfglib.exact import lq_equilibrium
+from mfglib.fictitious_play import _edges
 from mfglib.flow import FlowConfig, TimeFlow
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.mixture import MixturePolicy, UniformMixture
 from mfglib.policy import GaussianPolicy
 from mfglib.population import Particles
 from mfglib.presets import PRESETS, Config
-from mfglib.rl import PPOConfig
+from mfglib.rl import LookaheadConfig, LookaheadPolicy, PPOConfig
 from mfglib.rollout import rollout
 
 GAME = LinearQuadratic(horizon=4)
@@ -37,6 +38,12 @@ TINY = Config(
     flow=FlowConfig(steps=5, first_steps=5, batch=32, hidden=(8,)),
     judge_agents=200,
 )
+TINY_AHEAD = dataclasses.replace(
+    TINY,
+    best_response=LookaheadConfig(first_steps=2, steps=1, states=64, batch=32, candidates=4, acting=4),
+    average="mixture",
+)
+both_learners = pytest.mark.parametrize("config", [TINY, TINY_AHEAD], ids=["PPO", "lookahead"])
 
 
 def tiny(game=GAME, **options):
@@ -44,7 +51,8 @@ def tiny(game=GAME, **options):
 
 
 def weights(solution):
-    learners = (solution.policy, solution.population, solution.best_response.policy)
+    response = solution.best_response
+    learners = (solution.policy, solution.population, getattr(response, "values", None) or response.policy)
     return [value for learner in learners for value in learner.state_dict().values()]
 
 
@@ -401,9 +409,11 @@ def test_algorithms_differ_only_in_the_policy_and_population_that_they_carry():
     assert all(np.isfinite(s.history["exploitability"]).all() for s in (one, two, three))
 
 
-def test_past_best_responses_of_algo_1_stay_as_they_were():
+@both_learners
+def test_past_best_responses_of_algo_1_stay_as_they_were(config):
     x = torch.linspace(0, 1, 9)[:, None]
-    short, long = (tiny(BAR, algorithm="algo-1", iterations=k).policy.policies for k in (2, 3))
+    short, long = (tiny(BAR, algorithm="algo-1", iterations=k, config=config).policy.policies for k in (2, 3))
+    assert len(short) == 2 and len(long) == 3
     for before, after in zip(short, long, strict=False):
         torch.testing.assert_close(before.mean(1, x), after.mean(1, x), rtol=0, atol=0)
     assert not torch.equal(long[0].mean(1, x), long[2].mean(1, x))
@@ -411,8 +421,9 @@ def test_past_best_responses_of_algo_1_stay_as_they_were():
 
 @pytest.mark.parametrize("averaging", ["uniform", "linear"])
 @pytest.mark.parametrize("algorithm", ["algo-1", "algo-2", "deda-fp"])
-def test_every_algorithm_goes_on_from_its_checkpoint(tmp_path, algorithm, averaging):
-    options = dict(algorithm=algorithm, averaging=averaging)
+@both_learners
+def test_every_algorithm_goes_on_from_its_checkpoint(tmp_path, algorithm, averaging, config):
+    options = dict(algorithm=algorithm, averaging=averaging, config=config)
     tiny(BAR, iterations=2, directory=tmp_path, **options)
     resumed, straight = tiny(BAR, directory=tmp_path, **options), tiny(BAR, **options)
     drop = [column for column in straight.history if column.startswith("seconds_")]
@@ -421,28 +432,67 @@ def test_every_algorithm_goes_on_from_its_checkpoint(tmp_path, algorithm, averag
     )
     for t in range(4):
         assert torch.equal(resumed.population.sample(t, 50, gen()), straight.population.sample(t, 50, gen()))
-    assert torch.equal(
-        resumed.policy.sample(1, torch.zeros(20, 1), gen()), straight.policy.sample(1, torch.zeros(20, 1), gen())
-    )
+    for policy in ("policy", "best_response"):
+        one, other = (getattr(s, policy).sample(1, torch.zeros(20, 1), gen()) for s in (resumed, straight))
+        assert torch.equal(one, other)
     with pytest.raises(ValueError, match=r"other settings \(algorithm\)"):
         other = {"algo-1": "algo-2", "algo-2": "deda-fp", "deda-fp": "algo-1"}[algorithm]
         tiny(BAR, directory=tmp_path, **options | {"algorithm": other})
 
 
-def test_a_smoothed_best_response_acts_with_its_noise_and_a_plain_one_by_its_mean():
+@both_learners
+def test_a_smoothed_best_response_acts_with_its_noise_and_a_plain_one_by_its_mean(config):
     x = torch.full((200, 1), 0.3)
     for temperature, spread in ((0.0, False), (1.0, True)):
-        ppo = dataclasses.replace(TINY.best_response, temperature=temperature)
+        many = {} if config is TINY else dict(acting=200)  # so that the best of them is always nearly the same
+        learner = dataclasses.replace(config.best_response, temperature=temperature, **many)
         for algorithm in ("algo-1", "deda-fp"):
-            config = dataclasses.replace(TINY, best_response=ppo)
-            response = tiny(BAR, algorithm=algorithm, iterations=1, config=config).best_response
-            assert (response.sample(0, x, gen()).std() > 1e-3) == spread
+            options = dict(iterations=1, config=dataclasses.replace(config, best_response=learner))
+            response = tiny(BAR, algorithm=algorithm, **options).best_response
+            assert (response.sample(0, x, gen()).std() > (1e-3 if config is TINY else 0.02)) == spread
 
 
+def test_looking_ahead_has_no_policy_loss_and_its_average_is_cloned_in_all_algorithms():
+    for algorithm in ("algo-1", "algo-2", "deda-fp"):
+        solution = tiny(BAR, algorithm=algorithm, config=TINY_AHEAD, iterations=2)
+        assert "policy_loss" not in solution.history and np.isfinite(
+            solution.history[["critic_loss", "cloning_loss", "best_response_gap", "exploitability"]][1:]
+        ).all(axis=None)
+        parts = solution.policy.policies if algorithm == "algo-1" else [solution.policy]
+        assert all(isinstance(policy, MixturePolicy) for policy in parts)
+        assert isinstance(solution.best_response, LookaheadPolicy)
+
+
+def test_past_of_algo_1_is_cloned_from_each_best_responses_own_triples(tmp_path):
+    for algorithm, batches in (("algo-1", 1), ("algo-2", 3)):
+        tiny(BAR, algorithm=algorithm, config=TINY_AHEAD, directory=tmp_path / algorithm)
+        with safe_open(tmp_path / algorithm / "checkpoint-0003.safetensors", framework="pt") as checkpoint:
+            iteration = checkpoint.get_tensor("memory.iteration")
+        assert iteration.unique().tolist() == list(range(4 - batches, 4))
+        assert len(iteration) == batches * BAR.horizon * TINY.cloning.agents
+
+
+@pytest.mark.parametrize("game", [LinearQuadratic(horizon=3), Congestion()], ids=["unbounded", "own game"])
+def test_games_that_cannot_look_ahead_are_refused_by_name(game):
+    with pytest.raises(ValueError, match="config.best_response: expected a PPOConfig for this game, got a Lookahead"):
+        tiny(game, config=TINY_AHEAD)
+
+
+def test_edges_are_the_faces_of_walls_and_the_ends():
+    assert _edges(BAR) == _edges(GAME) == _edges(Congestion()) == []
+    faces = [0.0, 0.125, 0.175, 0.225, 0.275, 0.325, 0.375, 0.5]
+    for edges in _edges(FourRooms()):
+        torch.testing.assert_close(edges, torch.tensor(faces))
+    one_wall = FourRooms(walls=[((0.1, 0.0), (0.2, 0.3))])
+    for edges, expected in zip(_edges(one_wall), ([0, 0.1, 0.2, 0.5], [0, 0.3, 0.5]), strict=True):
+        torch.testing.assert_close(edges, torch.tensor(expected))
+
+
+@both_learners
 @pytest.mark.parametrize("average", ["gaussian", "mixture"])
-def test_average_policy_of_either_kind_in_two_dimensions_with_walls(average):
+def test_average_policy_of_either_kind_in_two_dimensions_with_walls(average, config):
     game = FourRooms(horizon=2)
-    solution = tiny(game, iterations=1, config=dataclasses.replace(TINY, average=average, waves=2))
+    solution = tiny(game, iterations=1, config=dataclasses.replace(config, average=average, waves=2))
     assert isinstance(solution.policy, MixturePolicy if average == "mixture" else GaussianPolicy)
     x = solution.population.sample(2, 500, gen())
     assert game.domain.contains(x).all()

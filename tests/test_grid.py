@@ -1,4 +1,4 @@
-"""Grids, populations and policies on them (`mfglib.exact.grid`, `lattice`)."""
+"""Grids, populations and policies on them (`mfglib.exact.grid`)."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import torch
 from grids import GAMES, each_game, random_policy
 from helpers import gen
 
-from mfglib.exact.grid import Grid, GridPopulation, grid_of
+from mfglib.exact.grid import Grid, GridPopulation, grid_of, on_lattice
 from mfglib.exact.grid_solver import grid_play
-from mfglib.exact.lattice import on_lattice
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.bounded import Law
+from mfglib.games.domain import Domain
 from mfglib.games.four_rooms import FourRooms
 from mfglib.population import GaussianFlow, MeanPath
 
@@ -28,21 +28,40 @@ def test_the_volumes_of_the_cells_add_up(game, cells):
 @each_game
 def test_push_and_expected_are_adjoint_as_gather_and_scatter(game, cells):
     grid = grid_of(game, cells)
-    m, L = len(grid.x), int(np.prod(2 * grid.reach + 1))
-    value, table, flow, few = (
-        torch.randn(*s, generator=gen(i)).double() for i, s in enumerate([(m,), *[(m, L)] * 2, (m, 7)])
-    )
-    reach = torch.from_numpy(grid.reach * grid.h)
+    m, ones = len(grid.x), torch.ones(len(grid.x)).double()
+    value, mass, flow = (torch.randn(*s, generator=gen(i)).double() for i, s in enumerate([(m,), (m,), (m, 7)]))
+    assert (grid.expected(value) @ mass).item() == pytest.approx((value @ grid.push(mass)).item())
+    torch.testing.assert_close(grid.expected(ones), ones)
+    reach, parts = torch.from_numpy(grid.reach * grid.h), (slice(0, m // 3), slice(m // 3, m))
     for move in (
         torch.rand(m, 7, len(reach), generator=gen(4)),
         torch.rand(1, 7, len(reach), generator=gen(5)).expand(m, -1, -1),
     ):
         move = (2 * move.double() - 1) * reach
-        assert (grid.gather(table, move) * few).sum().item() == pytest.approx(
-            (table * grid.scatter(few, move)).sum().item()
-        )
-    assert (grid.expected(value) * flow).sum().item() == pytest.approx((value * grid.push(flow)).sum().item())
-    torch.testing.assert_close(grid.expected(torch.ones(m).double()), torch.ones(m, L).double())
+        there, moved = grid.gather(value, move), grid.scatter(flow, move)
+        assert (there * flow).sum().item() == pytest.approx((value @ moved).item())
+        torch.testing.assert_close(grid.gather(ones, move), torch.ones(m, 7).double())
+        torch.testing.assert_close(torch.cat([grid.gather(value, move[rows], rows) for rows in parts]), there)
+        torch.testing.assert_close(sum(grid.scatter(flow[rows], move[rows], rows) for rows in parts), moved)
+
+
+@pytest.mark.parametrize("start", [(0.2, 0.13), (0.21, 0.118)])
+@pytest.mark.parametrize("a", [(0.1, 0.0), (0.1, 0.05), (0.05, 0.05), (0.1, 0.1)])
+def test_at_the_corners_of_a_door_a_step_is_that_of_the_game(start, a):
+    """In blocks of 0.05. One segment for move and noise together, which is another game here, is far off."""
+    game, n = FourRooms(noise_bound=0.08, a_bound=0.1, horizon=1), 200_000
+    grid = grid_of(game, 80)
+    cell = grid.cell(torch.tensor([start]))
+    x, action = grid.x[cell].float().expand(n, 2), torch.tensor(a).expand(n, 2)
+    two = game.step(0, x, action, None, gen())
+    one = game.domain.move(x, action + game.noise.draw(n, gen()))
+    move = torch.tensor(a, dtype=torch.float64).expand(len(grid.x), 1, 2)
+    mass = torch.zeros(len(grid.x), dtype=torch.float64).index_fill_(0, cell, 1.0)
+    mass = grid.push(grid.scatter(mass[:, None], move))
+    blocks = torch.from_numpy(grid.coordinates // 8) @ torch.tensor([10, 1])
+    p = torch.zeros(100, dtype=torch.float64).index_add_(0, blocks, mass)
+    apart = [(torch.bincount(blocks[grid.cell(y)], minlength=100) / n - p).abs().sum() / 2 for y in (two, one)]
+    assert apart[0] < 0.01 < 0.1 < apart[1]
 
 
 def test_moves_keep_their_mean_and_noise_its_variance_away_from_the_edge():
@@ -58,7 +77,7 @@ def test_moves_keep_their_mean_and_noise_its_variance_away_from_the_edge():
 @pytest.mark.parametrize("name", ["gaussian", "uniform"])
 def test_noise_on_the_lattice_has_the_variance_of_the_law(name):
     for std in (0.0, 1e-8, 0.01, 0.3, 1.0, 7.7, 50.0):
-        weights = on_lattice(Law(name, 0.0, std, 1).quantiles(4096)[:, 0], std, 1.0).numpy()
+        weights = on_lattice(Law(name, 0.0, std, 1).quantiles(4096)[:, 0], std, 1.0)
         k = np.arange(len(weights)) - len(weights) // 2
         assert weights.sum() == pytest.approx(1) and (weights >= 0).all() and (weights == weights[::-1]).all()
         assert k**2 @ weights == pytest.approx(std**2, rel=1e-6, abs=1e-12)
@@ -154,6 +173,12 @@ def with_law(game, **laws):
         (LinearQuadratic(x_bound=1.0), 50, ValueError, "game: expected bounded states and actions"),
         (LinearQuadratic(a_bound=1.0), 50, ValueError, "game: expected bounded states and actions"),
         (LinearQuadratic(np.eye(3), x_bound=1.0, a_bound=1.0), 9, ValueError, "dimensions of at most 2, got 3"),
+        (
+            with_law(BeachBar(a_bound=70.0), domain=Domain(0, 1, [((0.25,), (1.0,))]), start=Law.box(0.0, 0.25)),
+            4,
+            ValueError,
+            "game: expected moves that a grid can follow, got more than 64 reflections",
+        ),
         (object(), 50, TypeError, "game: expected a bounded game with the member `domain`, got object"),
         (with_law(BeachBar(), noise=Law.box(0.0, 0.1)), 50, ValueError, r"game.noise: expected a law of mean 0"),
         (

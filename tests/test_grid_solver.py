@@ -9,7 +9,7 @@ from grids import GAMES, each_game, random_policy, soft, uniform
 from helpers import ROUNDING, gen
 
 from mfglib.exact.grid import Grid, grid_of
-from mfglib.exact.grid_solver import grid_best_response, grid_play
+from mfglib.exact.grid_solver import expected_rewards, grid_best_response, grid_play
 from mfglib.exact.lq import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
@@ -33,10 +33,12 @@ def test_mass_is_conserved_and_never_negative(game, cells):
 
 
 @each_game
-def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells):
+@pytest.mark.parametrize("spread", [3.0, 3e4])  # with the second, most actions have probability 0
+def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells, spread):
     grid = grid_of(game, cells)
     population = grid_play(grid, random_policy(grid, seed=1)).population
-    policy = random_policy(grid)
+    policy = random_policy(grid, spread=spread)
+    assert (4 * (policy.probabilities > 0).sum(2).max() < len(grid.actions)) == (spread > 3)
     x, none = grid.x, torch.zeros(len(grid.x), game.action_dim).double()
     V = game.reward(game.horizon, x, none, population)
     for t in reversed(range(game.horizon)):
@@ -49,24 +51,34 @@ def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells)
         V = value
     play = grid_play(grid, policy, population)
     assert play.value == pytest.approx((grid.initial @ V).item(), rel=1e-12)
-    assert play.value == pytest.approx(play.rewards.sum(), rel=1e-12)
+    assert expected_rewards(grid, policy, play.population.mass, population) == pytest.approx(play.value, rel=1e-12)
+
+
+@each_game
+def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, cells, monkeypatch):
+    grid, found = grid_of(game, cells), []
+    for rows in (1 << 30, 3 * len(grid.actions) + 1):
+        monkeypatch.setattr("mfglib.exact.grid_solver.ROWS", rows)
+        play = grid_play(grid, random_policy(grid))
+        found.append((play.population.mass, grid_best_response(grid, play.population).V, torch.tensor(play.value)))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)
 
 
 @each_game
 def test_nothing_beats_the_best_response(game, cells):
     grid = grid_of(game, cells)
     population = grid_play(grid, random_policy(grid)).population
-    response = grid_best_response(grid, population, keep_Q=True)
+    response = grid_best_response(grid, population)
     played = grid_play(grid, response, population).value
     assert played == pytest.approx(response.value, rel=1e-12)
     values = [grid_play(grid, random_policy(grid, seed, 1.0 + seed), population).value for seed in range(20)]
-    values += [grid_play(grid, soft(grid, response, temperature), population).value for temperature in (1e-3, 0.1, 1.0)]
+    sharp = [grid_play(grid, soft(grid, population, temperature), population).value for temperature in (1.0, 0.1, 1e-3)]
+    assert sharp == sorted(sharp)
+    values += sharp
     assert max(values) < played + 1e-9
     for seed, size in enumerate((1e-3, 0.01, 0.1)):  # beside the lattice: up to the refinement of the maximum
         actions = response.actions + size * torch.randn(response.actions.shape, generator=gen(seed))
         assert grid_play(grid, replace(response, actions=actions), population).value < played + 1e-6
-    sharp = [grid_play(grid, soft(grid, response, temperature), population).value for temperature in (1.0, 0.1, 1e-3)]
-    assert sharp == sorted(sharp)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +88,7 @@ def test_nothing_beats_the_best_response(game, cells):
 )
 def test_population_and_value_are_those_of_simulated_agents(game, cells, blocks, n):
     grid = grid_of(game, cells)
-    policy = soft(grid, grid_best_response(grid, uniform(grid), keep_Q=True), 1.0)
+    policy = soft(grid, uniform(grid), 1.0)
     play = grid_play(grid, policy)
     block = torch.from_numpy(grid.coordinates // (grid.shape // blocks)) @ torch.tensor([1, blocks])[: grid.state_dim]
     random = gen(1)
@@ -100,10 +112,10 @@ def test_four_rooms_are_as_symmetric_on_the_grid_as_the_game():
     mirrored = grid.cell(0.5 - grid.x.flip(1))  # the start's square is its own mirror image
     torch.testing.assert_close(grid.initial[mirrored], grid.initial, **ROUNDING)
     population = grid_play(grid, AffinePolicy(torch.zeros(4, 2, 2), torch.zeros(4, 2))).population
-    response = grid_best_response(grid, population, keep_Q=True)
+    response = grid_best_response(grid, population)
     torch.testing.assert_close(population.mass[:, mirrored], population.mass, **ROUNDING)
     torch.testing.assert_close(response.V[:, mirrored], response.V, **ROUNDING)
-    mass = grid_play(grid, soft(grid, response, 0.01)).population.mass
+    mass = grid_play(grid, soft(grid, population, 0.01)).population.mass
     torch.testing.assert_close(mass[:, mirrored], mass, rtol=1e-6, atol=1e-9)
 
 

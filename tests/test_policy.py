@@ -6,7 +6,17 @@ import torch
 from helpers import gen
 from torch.distributions import Independent, Normal
 
-from mfglib.policy import AVERAGING, AffinePolicy, GaussianPolicy, Greedy, Inputs, TimeTable, averaging_weights, sampler
+from mfglib.policy import (
+    AVERAGING,
+    AffinePolicy,
+    GaussianPolicy,
+    Greedy,
+    Inputs,
+    Place,
+    TimeTable,
+    averaging_weights,
+    sampler,
+)
 from mfglib.seeds import isolated
 
 T = 3
@@ -87,6 +97,54 @@ def test_inputs_are_state_waves_and_time(d):
             for f in (np.sin, np.cos):
                 wave = torch.from_numpy(f(np.pi * j * z[:, i].numpy()))
                 assert any(torch.allclose(wave, column, atol=1e-5) for column in features.T)
+
+
+EDGES = [torch.tensor([0.0, 1.0, 1.5, 4.0]), torch.tensor([-1.0, 1.0])]
+
+
+def features_of(x, waves):
+    """Of one state on the cells of EDGES, with centre 1 and scale 2, a number at a time."""
+    z = [(v - 1) / 2 for v in x]
+    features = list(z)
+    for j in range(1, waves + 1):
+        features += [math.sin(math.pi * j * v) for v in z] + [math.cos(math.pi * j * v) for v in z]
+    for v, edges in zip(x, EDGES, strict=False):
+        ends = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        inside = [low < v <= high or (i == 0 and v == low) for i, (low, high) in enumerate(ends)]
+        features += [float(is_in) for is_in in inside]
+        places = [2 * (v - low) / (high - low) - 1 for low, high in ends]
+        features += [is_in * place for is_in, place in zip(inside, places, strict=True)]
+    return features
+
+
+@pytest.mark.parametrize("waves", [0, 2])
+@pytest.mark.parametrize("d", [1, 2])
+def test_place_is_the_state_its_waves_and_its_cells(d, waves):
+    place = Place(torch.ones(d), torch.full((d,), 2.0), waves, EDGES[:d])
+    x = torch.rand(50, d, generator=gen()) * torch.tensor([4.0, 2.0])[:d] - torch.tensor([0.0, 1.0])[:d]
+    x[:4, 0] = EDGES[0]  # on faces too
+    features = place(x)
+    assert features.shape == (50, place.width) and place.width == d * (1 + 2 * waves) + (6 if d == 1 else 8)
+    torch.testing.assert_close(features, torch.tensor([features_of(row, waves) for row in x.tolist()]))
+    torch.testing.assert_close(place(x.double()), features)
+    torch.testing.assert_close(Inputs(T, place.centre, place.scale, waves, EDGES[:d])(2, x)[:, : place.width], features)
+
+
+def test_every_place_has_one_cell_and_jumps_at_a_face():
+    place, tiny = Place(torch.zeros(1), torch.ones(1), edges=EDGES[:1]), 1e-5
+    cells = place(torch.linspace(0, 4, 401)[:, None])[:, 1:4]
+    assert (cells.sum(1) == 1).all() and (cells.sum(0) > 0).all()
+    for i, face in enumerate(EDGES[0][1:-1].tolist()):
+        below, above = place(torch.tensor([[face - tiny], [face + tiny]]))
+        assert below[1 + i] == above[2 + i] == 1 and below[2 + i] == above[1 + i] == 0
+        torch.testing.assert_close(below[4 + i], torch.tensor(1.0), atol=1e-3, rtol=0)  # the end of one, then the
+        torch.testing.assert_close(above[5 + i], torch.tensor(-1.0), atol=1e-3, rtol=0)  # beginning of the next
+
+
+def test_edges_change_the_policies_input_and_are_not_in_its_state():
+    plain, cut = random_policy(), random_policy(edges=EDGES)
+    assert cut.hidden[0].in_features == plain.hidden[0].in_features + 8
+    assert set(cut.state_dict()) == set(plain.state_dict())
 
 
 def test_without_waves_nothing_is_drawn_for_them():

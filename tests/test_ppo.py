@@ -7,11 +7,11 @@ from helpers import gen
 from mfglib.checks import DivergenceError
 from mfglib.exact import lq_best_response, lq_equilibrium
 from mfglib.exploitability import best_response_gap
-from mfglib.games import FourRooms, LinearQuadratic
+from mfglib.games import LinearQuadratic
 from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy
 from mfglib.population import MeanPath
 from mfglib.rl import Critic, PPOConfig, best_response
-from mfglib.rl.ppo import _batch, _exploration, _start
+from mfglib.rl.ppo import _batch
 from mfglib.rollout import Rollout, rollout
 from mfglib.seeds import isolated
 
@@ -121,7 +121,7 @@ def test_configuration_validates_itself(field, value):
         PPOConfig(**{field: value})
 
 
-# --- what bounded games need
+# --- smoothed best responses
 
 
 class Flat(LinearQuadratic):
@@ -135,7 +135,7 @@ class Flat(LinearQuadratic):
 def test_temperature_finds_the_gibbs_policy(temperature):
     """E −a² + τ H is largest for N(0, τ/2)."""
     policy, critic = learners(Flat())
-    config = PPOConfig(agents=1024, learning_rate=3e-3, exploration_std=0.01, first_exploration_std=0.01)
+    config = PPOConfig(agents=1024, learning_rate=3e-3, exploration_std=0.01)
     best_response(Flat(), CROWD, policy, critic, config, gen(1), updates=80, temperature=temperature)
     with torch.no_grad():
         mean, std = policy(0, torch.linspace(-0.5, 0.5, 11)[:, None])
@@ -143,46 +143,11 @@ def test_temperature_finds_the_gibbs_policy(temperature):
     assert std.mean().item() == pytest.approx(math.sqrt(temperature / 2), rel=0.15)
 
 
-def test_floor_of_the_exploration_falls_geometrically():
-    config = PPOConfig(first_exploration_std=0.4, exploration_std=0.1)
-    levels = [math.exp(_exploration(config, p)) for p in (0, 0.5, 1)]
-    assert levels == pytest.approx([0.4, 0.2, 0.1])
-    policy, critic = learners()
-    best_response(GAME, CROWD, policy, critic, PPOConfig(agents=16, exploration_std=0.05), gen(), updates=3)
-    assert policy.min_log_std == pytest.approx(math.log(0.05))
-
-
-def test_exploring_starts_are_uniform_in_the_free_area_and_the_rest_starts_as_in_the_game():
-    game = FourRooms()
-    x = _start(game, PPOConfig(agents=40_000, exploring_starts=0.25), gen())
-    assert game.domain.contains(x).all()
-    corner = (x[:, 0] <= 0.025) & (x[:, 1] >= 0.475)
-    assert corner[10_000:].all()
-    room = (x[:10_000] < 0.225).all(1).float().mean().item()  # one of four rooms of 0.05 in an area of 0.2125
-    assert room == pytest.approx(0.225**2 / game.domain.volume, abs=0.02)
-    assert torch.equal(_start(GAME, PPOConfig(agents=9, exploring_starts=1.0), gen()), GAME.initial(9, gen()))
-
-
-@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
-def test_keep_takes_the_mean_back(keep):
-    policy, critic = learners()
-    torch.nn.init.constant_(policy.mean_head.bias, 2.0)
-    x = torch.linspace(-1, 1, 5)[:, None]
-    before, std = policy.mean(0, x), policy(0, x)[1].detach()
-    config = PPOConfig(agents=8, epochs=1, learning_rate=1e-12, keep=keep)
-    best_response(GAME, CROWD, policy, critic, config, gen(), updates=1)
-    torch.testing.assert_close(policy.mean(0, x), keep * before, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(policy(0, x)[1].detach(), std, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("given", "named"),
     [
         (dict(temperature=-1.0), "PPOConfig.temperature"),
-        (dict(exploring_starts=1.5), "PPOConfig.exploring_starts"),
-        (dict(keep=2.0), "PPOConfig.keep"),
-        (dict(first_exploration_std=0.01), "exploration_std <= first_exploration_std <= max_std"),
-        (dict(max_std=0.05), "exploration_std <= first_exploration_std <= max_std"),
+        (dict(max_std=0.05), "expected exploration_std <= max_std, got 0.1 and 0.05"),
     ],
     ids=str,
 )

@@ -2,7 +2,9 @@ import math
 
 import pytest
 
-from mfglib.presets import PRESETS, Config, resolve_preset
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.presets import PRESETS, Config, preset_config, resolve_preset
+from mfglib.rl import LookaheadConfig, PPOConfig
 
 
 def sizes(config):
@@ -16,6 +18,34 @@ def test_presets_grow():
     assert all(a < b < c for a, b, c in zip(smoke, lecture, paper, strict=True))
     assert PRESETS["lecture"] == Config()
     assert PRESETS["paper"].hidden == (256, 256)  # stated in the paper
+
+
+@pytest.mark.parametrize("game", [BeachBar(), FourRooms(), LinearQuadratic.paper()], ids=lambda g: type(g).__name__)
+def test_bounded_games_look_ahead_and_grow_with_the_preset(game):
+    configs = [preset_config(name, game) for name in PRESETS]
+    responses = [config.best_response for config in configs]
+    assert all(isinstance(response, LookaheadConfig) for response in responses)
+    sizes = [(r.states, r.first_steps, r.steps) for r in responses]
+    assert all(a < b < c for a, b, c in zip(*sizes, strict=True))
+    details = [(r.batch, r.candidates, r.acting) for r in responses]
+    assert all(a <= b <= c for a, b, c in zip(*details, strict=True))
+    for preset, config in zip(PRESETS.values(), configs, strict=True):
+        assert config.average == "mixture" and config.hidden == preset.hidden
+        assert config.agents <= preset.agents and config.flow.first_steps >= preset.flow.first_steps
+        smoothed = config.best_response.temperature > 0
+        assert smoothed == (not isinstance(game, LinearQuadratic))  # no density in its reward
+
+
+@pytest.mark.parametrize("game", [LinearQuadratic(), LinearQuadratic(a_bound=0.1), LinearQuadratic(x_bound=1.0), None],
+                         ids=repr)  # fmt: skip
+def test_other_games_get_the_preset_as_it_is(game):
+    for name, preset in PRESETS.items():
+        assert preset_config(name, game) is preset and isinstance(preset.best_response, PPOConfig)
+
+
+def test_bounded_games_of_three_dimensions_have_a_preset():
+    game = LinearQuadratic(B=[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], x_bound=1.0, a_bound=0.1)
+    assert all(isinstance(preset_config(name, game), Config) for name in PRESETS)
 
 
 def test_environment_decides_the_preset(monkeypatch):

@@ -36,7 +36,7 @@ class LookaheadConfig:
     learning_rate: float = 4e-3
     """falls linearly to 0 within a regression"""
     candidates: int = 25
-    """actions tried in each state while learning, stratified: a square number in two dimensions"""
+    """actions tried in each state while learning, stratified: a square number in two dimensions; at least 2 a side"""
     acting: int = 49
     """actions tried in each state while acting"""
     temperature: float = 0.0
@@ -44,6 +44,8 @@ class LookaheadConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, *(name for name in self.__dataclass_fields__ if name not in ("anywhere", "temperature")))
+        if self.states < 2:
+            raise ValueError(f"LookaheadConfig.states: expected at least 2, got {self.states}")
         number("LookaheadConfig.temperature", self.temperature)
         number("LookaheadConfig.anywhere", self.anywhere, at_most=1.0)
 
@@ -59,9 +61,7 @@ class PostDecisionValues(nn.Module):
     def __init__(self, horizon: int, place: Place, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.place = place
-        self.nets = nn.ModuleList(
-            nn.Sequential(*mlp(place.width, hidden), head(hidden[-1], 1)) for _ in range(horizon)
-        )
+        self.nets = nn.ModuleList(nn.Sequential(*mlp(place.width, hidden), head(hidden[-1], 1)) for _ in range(horizon))
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
         self.register_buffer("temperature", torch.zeros(()))
@@ -74,8 +74,8 @@ class PostDecisionValues(nn.Module):
 class LookaheadPolicy:
     """π_t(a|x) ∝ exp(Q_t(x, a)/τ), or the best action if τ = 0, among stratified random candidates.
 
-    Q is that of `values` against `population`, which is asked for the reward only: where that is a function of (x, a)
-    plus one of (x, μ), as in all games here, the population makes no difference to the actions.
+    Q is that of `values` against `population`, which is asked for rewards and moves at time t. Where these are
+    functions of (x, a) plus functions of (x, μ), as in beach bar and 4-rooms, any population will do.
     """
 
     def __init__(self, game: Game, population: Population, values: PostDecisionValues, candidates: int) -> None:
@@ -102,6 +102,9 @@ class LookaheadPolicy:
         """The mean action, over regular candidates: (n, d) -> (n, k)."""
         if require_time(t, self.game.horizon) == self.game.horizon:
             return x.new_zeros(len(x), self.game.action_dim)
+        return torch.cat([self._mean(t, part) for part in x.split(CHUNK)])
+
+    def _mean(self, t: int, x: Tensor) -> Tensor:
         a = candidates(self.game, x, self.candidates, None, jitter=False)
         Q, tau = lookahead(self.game, self.population, self.values, t, x, a), self.values.temperature
         weight = (Q / tau).softmax(1) if tau > 0 else (Q == Q.amax(1, keepdim=True)).to(Q)
@@ -114,9 +117,7 @@ class LookaheadPolicy:
 CHUNK = 2048  # states at a time: with their candidates they should stay in a cache
 
 
-def candidates(
-    game: Game, x: Tensor, number: int, generator: torch.Generator | None, *, jitter: bool = True
-) -> Tensor:
+def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | None, *, jitter: bool = True) -> Tensor:
     """Actions to try in each state x: (n, d) -> (n, M, k), one in each cell of a regular partition with M <= `number`.
 
     The outer cells reach half over the bounds and are clipped to them: the best action is often at a bound, and
@@ -131,28 +132,26 @@ def candidates(
     return (unit.clamp(-1, 1) * bound).expand(len(x), -1, -1)
 
 
-def lookahead(
-    game: Game, population: Population, values: PostDecisionValues, t: int, x: Tensor, a: Tensor
-) -> Tensor:
+def lookahead(game: Game, population: Population, values: PostDecisionValues, t: int, x: Tensor, a: Tensor) -> Tensor:
     """Q_t of actions a: (n, M, k) in states x: (n, d); returns (n, M)."""
     M = a.shape[1]
     each, a = x.repeat_interleave(M, 0), a.flatten(0, 1)
-    crowd = _Repeated(population, x, M)
+    crowd = _Repeated(population, x, each)
     Q = game.reward(t, each, a, crowd) + values(t, game.moved(t, each, a, crowd))
     return Q.view(-1, M)
 
 
 class _Repeated:
-    """A population asked at states that repeat: it looks up the density of each once."""
+    """A population asked at `each`: (n·M, d), in which each state of x: (n, d) stands M times: it is asked once."""
 
-    def __init__(self, population: Population, x: Tensor, times: int) -> None:
-        self.population, self.x, self.times = population, x, times
+    def __init__(self, population: Population, x: Tensor, each: Tensor) -> None:
+        self.population, self.x, self.each = population, x, each
         self.mean, self.sample = population.mean, getattr(population, "sample", None)
 
     def log_prob(self, t: int, x: Tensor) -> Tensor:
-        if len(x) != len(self.x) * self.times:
+        if x is not self.each:
             return self.population.log_prob(t, x)
-        return self.population.log_prob(t, self.x).repeat_interleave(self.times)
+        return self.population.log_prob(t, self.x).repeat_interleave(len(x) // len(self.x))
 
 
 def fit_values(
@@ -229,4 +228,10 @@ def can_look_ahead(game: Game) -> bool:
     (`mfglib.games.bounded.BoundedGame`)."""
     bounded = getattr(game, "domain", None) is not None and getattr(game, "a_bound", None) is not None
     common = getattr(type(game), "step", None) in (BoundedGame.step, LinearQuadratic.step)
-    return bounded and common and game.action_dim <= 2
+    if not (bounded and common and game.action_dim <= 2):
+        return False
+    try:
+        game.noise  # noqa: B018 (a law with correlated coordinates is refused)
+    except ValueError:
+        return False
+    return True

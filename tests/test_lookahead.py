@@ -1,0 +1,261 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from helpers import Congestion, gen
+from scipy.stats import chisquare
+
+from mfglib.checks import DivergenceError
+from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.exact.grid_solver import grid_best_response, grid_play
+from mfglib.exploitability import best_response_gap
+from mfglib.fictitious_play import _edges
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.policy import Place, Still
+from mfglib.rl import LookaheadConfig, LookaheadPolicy, PostDecisionValues, can_look_ahead, fit_values
+from mfglib.rl.lookahead import _next_values, candidates, lookahead
+from mfglib.seeds import isolated
+
+BAR, ROOMS, LQ = BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper()
+CELLS = {BAR: 60, ROOMS: 20, LQ: 50}
+CONFIG = LookaheadConfig(states=1024, batch=256)
+
+
+def fresh(game, hidden=(32, 32)):
+    lower, upper = (torch.as_tensor(v).float() for v in (game.domain.lower, game.domain.upper))
+    waves = 0 if game is LQ else 2
+    with isolated(0, "values"):
+        place = Place((lower + upper) / 2, (upper - lower) / 2, waves=waves, edges=_edges(game))
+        return PostDecisionValues(game.horizon, place, hidden)
+
+
+def crowd_of(game):
+    """A smooth, fixed crowd: two heaps on the beach, one in a corner of the rooms, and on LQ those who do not act."""
+    grid = grid_of(game, CELLS[game])
+    if game is LQ:
+        return grid_play(grid, Still(torch.zeros(1))).population
+    corner = (grid.x - torch.tensor([0.0, 0.5]).double()[: game.state_dim]).norm(dim=1)
+    weight = (-corner / 0.1).exp() if game is ROOMS else 1.1 + torch.sin(7 * grid.x[:, 0])
+    return GridPopulation(grid, (weight / weight.sum()).expand(game.horizon + 1, -1))
+
+
+class Known:
+    """W_t(z) = (t + 4) z, without a network."""
+
+    def __init__(self, temperature=0.0):
+        self.temperature = torch.tensor(temperature)
+
+    def __call__(self, t, z):
+        return (t + 4) * z.sum(-1)
+
+
+class Recorder:
+    """A population of density 2x that counts what it is asked."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log_prob(self, t, x):
+        self.rows.append(len(x))
+        return (2 * x[:, 0]).log()
+
+    def mean(self, t):
+        return torch.zeros(1)
+
+
+@pytest.fixture
+def regular(monkeypatch):
+    """Candidates are the same in each state."""
+    monkeypatch.setattr("mfglib.rl.lookahead.candidates",
+                        lambda game, x, number, *_, **__: candidates(game, x, number, None, jitter=False))  # fmt: skip
+
+
+# --- candidates
+
+
+@pytest.mark.parametrize(("game", "number", "side"), [(BAR, 7, 7), (ROOMS, 25, 5), (ROOMS, 30, 5), (ROOMS, 4, 2)])
+def test_candidates_are_one_in_each_cell_and_reach_the_bounds(game, number, side):
+    k, n = game.action_dim, 4000
+    a = candidates(game, torch.zeros(n, game.state_dim), number, gen())
+    assert a.shape == (n, side**k, k) and (a.abs() <= game.a_bound).all()
+    unit = a / game.a_bound * (side - 1) / side / 2 + 0.5  # before the bounds, cell i of `side` is [i, i + 1)/side
+    low = torch.cartesian_prod(*[torch.arange(side)] * k).view(-1, k)
+    assert ((unit * side >= low - 1e-5) & (unit * side <= low + 1 + 1e-5)).all()
+    for end, outer in ((-1, low == 0), (1, low == side - 1)):
+        there = (a == end * torch.tensor(game.a_bound)).float().mean(0)
+        torch.testing.assert_close(there, 0.5 * outer.float(), atol=0.04, rtol=0)  # half of an outer cell is beyond it
+    assert (a[1:] != a[0]).any(2).any(1).all()  # other ones in each state
+    torch.testing.assert_close(a.mean((0, 1)), torch.zeros(k), atol=0.02 * game.a_bound, rtol=0)
+
+
+def test_regular_candidates_are_symmetric_and_others_depend_on_the_generator_alone():
+    for game, number in ((BAR, 6), (ROOMS, 9)):
+        x = torch.rand(3, game.state_dim)
+        a = candidates(game, x, number, None, jitter=False)
+        torch.testing.assert_close(a, -a.flip(1))
+        assert torch.equal(a[0], a[2]) and a.max().item() == pytest.approx(game.a_bound)
+        one, same, other = (candidates(game, x, number, gen(s)) for s in (1, 1, 2))
+        assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+# --- looking ahead
+
+
+def test_lookahead_is_the_reward_and_the_value_where_the_move_ends_and_asks_for_each_density_once():
+    x, crowd = torch.tensor([[0.1], [0.5], [0.95]]), Recorder()
+    a = torch.tensor([[-0.2, 0.0, 0.3]]).expand(3, -1)[..., None]
+    Q = lookahead(BAR, crowd, Known(), 2, x, a)
+    moved = torch.tensor([[0.1, 0.1, 0.4], [0.3, 0.5, 0.8], [0.75, 0.95, 0.75]])  # two of them reflected
+    expected = -25 * (x - 0.5) ** 2 - 2 * x - 10 * a[..., 0] ** 2 + 6 * moved
+    torch.testing.assert_close(Q, expected)
+    assert crowd.rows == [3]
+
+
+def test_a_density_asked_elsewhere_is_the_density_there():
+    class Ahead(BeachBar):
+        def reward(self, t, x, a, population):
+            return -population.log_prob(t, self.domain.fold(x + a))
+
+    game, x, crowd = Ahead(), torch.tensor([[0.4], [0.6]]), Recorder()
+    a = torch.tensor([[[-0.1], [0.2]]]).expand(2, -1, -1)
+    expected = 5 * (x + a[..., 0]) - (2 * (x + a[..., 0])).log()
+    torch.testing.assert_close(lookahead(game, crowd, Known(), 1, x, a), expected)
+
+
+# --- the policy
+
+
+def test_policy_acts_by_the_boltzmann_law_or_by_the_best_candidate(regular):
+    actions = candidates(BAR, torch.zeros(1, 1), 5, None, jitter=False)[0]  # −0.3, −0.15, …, 0.3
+    Q = lookahead(BAR, Recorder(), Known(), 0, torch.tensor([[0.5]]), actions[None])[0]
+    x = torch.full((20_000, 1), 0.5)
+    for temperature in (0.5, 2.0):
+        law, policy = (Q / temperature).softmax(0), LookaheadPolicy(BAR, Recorder(), Known(temperature), 5)
+        a = policy.sample(0, x, gen())
+        counts = (a == actions.T).sum(0)
+        assert counts.sum() == len(x) and counts.min() > 5  # nothing else, in several chunks
+        assert chisquare(counts, len(x) * law.double() / law.double().sum()).pvalue > 1e-3
+        torch.testing.assert_close(policy.mean(0, x[:2]), (law @ actions).expand(2, 1))
+    greedy = LookaheadPolicy(BAR, Recorder(), Known(), 5)
+    best = actions[Q.argmax()]
+    assert 0 < best.item() < 0.3
+    assert (greedy.sample(0, x, gen()) == best).all() and (greedy.mean(0, x) == best).all()
+
+
+def test_values_are_the_best_or_the_smoothed_maximum_over_the_candidates(regular):
+    x = torch.tensor([[0.2], [0.5], [0.9]])
+    config = LookaheadConfig(candidates=5)
+    Q = lookahead(BAR, Recorder(), Known(), 1, x, candidates(BAR, x, 5, None, jitter=False))
+    torch.testing.assert_close(_next_values(BAR, Recorder(), Known(), config, 1, x, gen()), Q.amax(1))
+    soft = _next_values(BAR, Recorder(), Known(0.5), config, 1, x, gen())
+    torch.testing.assert_close(soft, 0.5 * (Q / 0.5).exp().mean(1).log())
+    last = _next_values(BAR, Recorder(), Known(), config, 3, x, gen())
+    torch.testing.assert_close(last, (-25 * (x - 0.5) ** 2 - 2 * x)[:, 0])
+
+
+def test_policy_has_no_density_and_no_other_times():
+    policy, x = LookaheadPolicy(BAR, Recorder(), fresh(BAR), 9), torch.rand(4, 1)
+    for act in (policy.sample, policy.mean):
+        assert torch.equal(act(3, x), torch.zeros(4, 1))
+        for t in (-1, 4):
+            with pytest.raises(ValueError, match=r"expected an integer in 0\.\.3"):
+                act(t, x)
+    with pytest.raises(NotImplementedError, match="no density"):
+        policy.log_prob(0, x, x)
+
+
+# --- learning
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("game", "worst"), [(BAR, 0.02), (LQ, 0.05), (ROOMS, 0.1)], ids=["bar", "LQ", "rooms"])
+def test_best_response_is_nearly_optimal_and_its_values_are_the_grids(game, worst, seed):
+    crowd, values, options = crowd_of(game), fresh(game), dict(cells=CELLS[game], samples=4)
+    before = best_response_gap(game, Still(torch.zeros(game.action_dim)), crowd, gen(), **options)
+    losses = fit_values(game, crowd, values, CONFIG, gen(seed), steps=200)
+    assert set(losses) == {"critic_loss"} and 0 <= losses["critic_loss"] < 1
+    policy = LookaheadPolicy(game, crowd, values, 49)
+    gap = best_response_gap(game, policy, crowd, gen(5), **options)
+    assert gap < worst * before
+    V, x = grid_best_response(crowd.grid, crowd).V, crowd.grid.x.float()
+    for t in range(game.horizon):
+        exact = crowd.grid.expected(V[t + 1])
+        with torch.no_grad():
+            ours = values(t, x).double()
+        assert torch.corrcoef(torch.stack([ours, exact]))[0, 1] > 0.97
+        assert (ours - exact).square().mean().sqrt() < 0.25 * exact.std()
+    fit_values(game, crowd, values, CONFIG, gen(seed + 9), steps=40)  # goes on from there
+    assert best_response_gap(game, policy, crowd, gen(5), **options) < max(2 * gap, worst * before)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+def test_values_are_expectations_over_the_noise(noise):
+    game = BeachBar(horizon=1, c_m=0.0, noise_bound=noise)
+    values, z = fresh(game), torch.linspace(0.42, 0.58, 9)[:, None]
+    crowd = GridPopulation(grid_of(game, 60), torch.full((2, 60), 1 / 60))
+    fit_values(game, crowd, values, LookaheadConfig(), gen(), steps=200)
+    exact = -25 * ((z - 0.5) ** 2 + noise**2 / 3)[:, 0]  # the ends are out of reach but for 2%
+    torch.testing.assert_close(values(0, z).detach(), exact, atol=0.3, rtol=0)
+
+
+def test_temperature_spreads_the_actions_and_is_kept_with_the_values():
+    values, crowd, x = fresh(BAR), crowd_of(BAR), torch.full((500, 1), 0.5)
+    spreads = []
+    for temperature in (0.0, 0.3, 3.0):
+        fit_values(BAR, crowd, values, CONFIG, gen(1), steps=60, temperature=temperature)
+        again = fresh(BAR)
+        again.load_state_dict(values.state_dict())
+        spreads.append(LookaheadPolicy(BAR, crowd, again, 49).sample(2, x, gen()).std().item())
+    assert spreads[0] < 0.02 < 0.035 < spreads[1] < 0.1 < spreads[2]
+
+
+def test_same_generator_same_best_response():
+    results, config = [], dataclasses.replace(CONFIG, states=64, batch=32)
+    for seed in (1, 1, 2):
+        values = fresh(BAR, (8,))
+        fit_values(BAR, crowd_of(BAR), values, config, gen(seed), steps=3)
+        actions = LookaheadPolicy(BAR, crowd_of(BAR), values, 9).sample(0, torch.rand(9, 1, generator=gen()), gen(seed))
+        results.append(torch.cat([actions.flatten(), *(v.flatten() for v in values.state_dict().values())]))
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_reward_that_is_not_a_number_is_a_divergence(t):
+    class Broken(BeachBar):
+        def reward(self, s, x, a, population):
+            return super().reward(s, x, a, population) + (math.nan if s == t else 0.0)
+
+    with pytest.raises(DivergenceError, match="best response"):
+        fit_values(Broken(horizon=3), crowd_of(BAR), fresh(BAR), CONFIG, gen(), steps=2)
+
+
+# --- what can be asked for
+
+
+def test_games_that_can_look_ahead():
+    class Own(BeachBar):
+        def step(self, t, x, a, population, generator):
+            return self.domain.move(x, a)
+
+    assert all(can_look_ahead(game) for game in (BeachBar(), FourRooms(), FourRooms.fast(), LinearQuadratic.paper()))
+    unbounded = LinearQuadratic(), LinearQuadratic(x_bound=1.0), LinearQuadratic(a_bound=0.1)
+    assert not any(can_look_ahead(game) for game in (*unbounded, Own(), Congestion(), None))
+
+
+def test_games_with_correlated_noise_cannot_look_ahead():
+    assert not can_look_ahead(LinearQuadratic(noise_std=[[0.1, 0.0], [0.05, 0.1]], x_bound=1.0, a_bound=0.1))
+
+
+@pytest.mark.parametrize("field", ["first_steps", "steps", "states", "batch", "learning_rate", "candidates", "acting"])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, None])
+def test_configuration_validates_itself(field, value):
+    with pytest.raises(ValueError, match=rf"LookaheadConfig\.{field}: expected > 0, got {value!r}"):
+        LookaheadConfig(**{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("temperature", -1.0), ("temperature", math.inf), ("anywhere", 1.5)])
+def test_shares_and_temperatures_are_named(field, value):
+    with pytest.raises(ValueError, match=rf"LookaheadConfig\.{field}: expected "):
+        LookaheadConfig(**{field: value})
+    assert LookaheadConfig(**{field: 0.0}) and LookaheadConfig(states=7, anywhere=1.0)
