@@ -99,7 +99,8 @@ def preset_config(preset: str, game: object = None) -> Config:
     if preset == "lecture":
         # The reward is a density: what the flow gets wrong at each time adds up over the horizon. Beach bar, after 20
         # iterations: exploitability 0.39 instead of 0.7 to 1.4 with 10,000 agents, 60 steps and 1000 agents in M_SL.
-        flow = dataclasses.replace(config.flow, steps=120, batch=512)
+        # 12 bins: total variation to the population that it is shown 0.013, with 8 bins 0.026, with 24 0.019.
+        flow = dataclasses.replace(config.flow, steps=120, batch=512, bins=12 if line else config.flow.bins)
         changes |= dict(agents=20_000, flow=flow, cloning=dataclasses.replace(config.cloning, agents=3000))
         if line:
             changes |= dict(best_response=dataclasses.replace(response, first_steps=300, steps=50))
