@@ -34,7 +34,7 @@ class MixturePolicy(nn.Module):
         action_scale: Tensor,
         hidden: Sequence[int] = (256, 256),
         *,
-        components: int = 5,
+        components: int = 12,
         initial_std: float = 0.5,
         min_std: float = 1e-2,
         max_std: float = math.e,

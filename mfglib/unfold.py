@@ -20,8 +20,8 @@ class Unfold:
     """
 
     def __init__(self, domain: Domain) -> None:
-        lower, upper, walls, d = domain.lower, domain.upper, domain.walls, domain.state_dim
-        self._edges = [np.unique([lower[i], upper[i], *walls[:, :, i].ravel()]) for i in range(d)]
+        walls, d = domain.walls, domain.state_dim
+        self._edges = domain.edges
         self.shape = tuple(len(edges) - 1 for edges in self._edges)  # cells along each axis
         centre = np.stack(np.meshgrid(*[(e[1:] + e[:-1]) / 2 for e in self._edges], indexing="ij"), -1)[..., None, :]
         self._free = ~((centre > walls[:, 0]) & (centre < walls[:, 1])).all(-1).any(-1)

@@ -235,3 +235,12 @@ def test_bad_boxes_and_walls_are_named(given, message):
 
 def test_repr_shows_the_corners():
     assert repr(Domain(0, 1, [((0.25,), (0.5,))])) == "Domain([0.0], [1.0], walls=[[[0.25], [0.5]]])"
+
+
+def test_edges_are_the_faces_of_walls_and_the_ends():
+    (ends,) = Domain([-1.0], [2.0]).edges
+    assert ends.tolist() == [-1.0, 2.0]
+    for edges in FourRooms().domain.edges:
+        np.testing.assert_allclose(edges, [0.0, 0.125, 0.175, 0.225, 0.275, 0.325, 0.375, 0.5], rtol=1e-15)
+    x, y = Domain([0.0, 0.0], [0.5, 0.5], [((0.1, 0.0), (0.2, 0.3))]).edges
+    assert x.tolist() == [0, 0.1, 0.2, 0.5] and y.tolist() == [0, 0.3, 0.5]

@@ -19,7 +19,6 @@ from mfglib import exploitability, solve
 from mfglib.checks import DivergenceError
 from mfglib.cloning import CloningConfig
 from mfglib.exact import lq_equilibrium
-from mfglib.fictitious_play import _edges
 from mfglib.flow import FlowConfig, TimeFlow
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.mixture import MixturePolicy, UniformMixture
@@ -476,16 +475,6 @@ def test_past_of_algo_1_is_cloned_from_each_best_responses_own_triples(tmp_path)
 def test_games_that_cannot_look_ahead_are_refused_by_name(game):
     with pytest.raises(ValueError, match="config.best_response: expected a PPOConfig for this game, got a Lookahead"):
         tiny(game, config=TINY_AHEAD)
-
-
-def test_edges_are_the_faces_of_walls_and_the_ends():
-    assert _edges(BAR) == _edges(GAME) == _edges(Congestion()) == []
-    faces = [0.0, 0.125, 0.175, 0.225, 0.275, 0.325, 0.375, 0.5]
-    for edges in _edges(FourRooms()):
-        torch.testing.assert_close(edges, torch.tensor(faces))
-    one_wall = FourRooms(walls=[((0.1, 0.0), (0.2, 0.3))])
-    for edges, expected in zip(_edges(one_wall), ([0, 0.1, 0.2, 0.5], [0, 0.3, 0.5]), strict=True):
-        torch.testing.assert_close(edges, torch.tensor(expected))
 
 
 @both_learners

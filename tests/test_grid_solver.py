@@ -184,6 +184,26 @@ def test_a_policy_known_by_its_samples_alone_is_integrated():
     assert (drawn.population.mass - exact.population.mass).abs().sum(1).max() < 0.05
 
 
+def test_a_mixture_of_many_draws_as_often_as_one_policy_and_is_integrated_as_well():
+    grid = grid_of(BeachBar(horizon=3), 100)
+    policy, asked = random_policy(grid), []
+
+    class Counted:
+        def sample(self, t, x, generator):
+            asked.append(len(x))
+            return policy.sample(t, x, generator)
+
+    plays = []
+    for n in (1, 8):
+        plays.append(grid_play(grid, type("Mixture", (), dict(policies=[Counted()] * n, weights=[1 / n] * n))))
+        assert sum(asked) == pytest.approx(3 * 128 * 100, rel=0.02)
+        asked.clear()
+    exact = grid_play(grid, policy)
+    one, eight = ((p.population.mass[3] - exact.population.mass[3]).abs().sum() for p in plays)
+    assert eight < 1.5 * one < 0.06
+    assert plays[1].value == pytest.approx(exact.value, rel=5e-3)
+
+
 def test_what_does_not_fit_is_named():
     grid, other = grid_of(*GAMES["beach bar"]), grid_of(BeachBar(horizon=4), 30)
     with pytest.raises(ValueError, match=r"policy: expected actions of shape \(7680, 1\), got \(7680, 2\)"):

@@ -4,6 +4,7 @@ Both sides use the tables of `mfglib.exact.grid`: a best response is optimal for
 is pushed forward, so that the gap between them is never negative but for the refinement of the maximum (1e-6).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -116,7 +117,9 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
 Actions = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
 
-def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: int | None = None, seed: int = 0) -> Actions:
+def actions_of(
+    grid: Grid, policy: Policy | GridBestResponse, samples: float | None = None, seed: int = 0
+) -> Actions:
     """A policy as weighted actions in each cell: exact for policies of this grid, else drawn.
 
     `samples` times m draws at each time, shared out by mass, at least one a cell: while the population is in a few
@@ -133,7 +136,7 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: int | Non
     x = grid.x.float()
 
     def draw(t: int, mass: Tensor) -> tuple[Tensor, Tensor]:
-        counts = (S * m * mass / mass.sum().clamp_min(1e-300)).round().clamp(1, max(S, MOST // m)).long()
+        counts = (S * m * mass / mass.sum().clamp_min(1e-300)).round().clamp(1, max(math.ceil(S), MOST // m)).long()
         cell = torch.arange(m).repeat_interleave(counts)
         a = act(t, x[cell]).double().cpu()
         if a.shape != (len(cell), grid.game.action_dim):
@@ -147,14 +150,18 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: int | Non
     return draw
 
 
-def grid_play(grid: Grid, policy: Any, population: Population | None = None, **options: Any) -> Play:
+def grid_play(
+    grid: Grid, policy: Any, population: Population | None = None, *, samples: float | None = None, seed: int = 0
+) -> Play:
     """Push μ_0 forward under `policy` and add up J(π, μ), with μ the given population, or μ^π itself if None.
 
     A policy with `policies` and `weights` is a mixture drawn once an episode: each part's mass moves on its own.
     """
     T, m = grid.game.horizon, len(grid.x)
     policies, weights = getattr(policy, "policies", [policy]), getattr(policy, "weights", [1.0])
-    parts = [actions_of(grid, p, **options) for p in policies]
+    # What each part draws at random averages out over the parts: together they draw as often as one policy would.
+    samples = (samples or SAMPLES[grid.state_dim]) / len(policies)
+    parts = [actions_of(grid, p, samples, seed + i) for i, p in enumerate(policies)]
     own = GridPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
     judge = own if population is None else GridPopulation.of(grid, population)
     mass = [float(w) * grid.initial for w in weights]

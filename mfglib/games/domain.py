@@ -25,6 +25,8 @@ class Domain:
         lower, upper: (d,) corners.
         walls: m pairs ((d,), (d,)) of lower and upper corners. They may touch each other and the edge, not overlap.
 
+    `edges`: for each coordinate, where faces of walls cut it into cells, its ends included.
+
     Raises ValueError for corners in the wrong order, and for walls that overlap, leave the box or fill it.
     """
 
@@ -50,6 +52,8 @@ class Domain:
         if filled > (1 - 1e-9) * box:
             raise ValueError("walls: expected some free space between them, got walls that fill the box")
         self.volume = float(box - filled)
+        faces = zip(self.lower, walls.reshape(-1, d).T, self.upper, strict=True)
+        self.edges = [np.unique([low, *at, high]) for low, at, high in faces]
 
     def blocks(self, low: np.ndarray, high: np.ndarray) -> bool:
         """Whether the box from low: (d,) to high: (d,) overlaps a wall."""
