@@ -112,8 +112,9 @@ def within_budget(name: str, seed: int, seconds: float) -> dict[str, list[float]
 
 
 def at_time(result: dict[str, Any], seconds: float) -> float:
-    """Exploitability of the last iteration that was done by then."""
-    return float(result["curve"][result["clock"] <= seconds][-1])
+    """Exploitability of the last judged iteration that was done by then."""
+    judged = np.isfinite(result["curve"])
+    return float(result["curve"][judged & (result["clock"] <= seconds)][-1])
 
 
 def rows(name: str, results: list[dict[str, Any]]) -> list[dict]:

@@ -23,12 +23,12 @@ GAMES = {
     "beach-bar": BeachBar(),
     "four-rooms": FourRooms(),
 }
-ITERATIONS = {"beach-bar": 30, "four-rooms": 40}
+ITERATIONS = {"beach-bar": 50, "four-rooms": 50}
 
 
 def iterations(game: str, preset: str, algorithm: str = "deda-fp") -> int:
-    """K of a game of `GAMES`. In 4-rooms the baselines have half of it: the certificate of Algo. 1 judges all its
-    policies after each iteration, and takes longer than its training."""
+    """K of a game of `GAMES`. In 4-rooms the baselines have half of it, which takes them as long: each density that a
+    best response asks for is a sum over all agents."""
     if preset == "smoke":
         return 2
     return ITERATIONS.get(game, 20) // (2 if game == "four-rooms" and algorithm != "deda-fp" else 1)

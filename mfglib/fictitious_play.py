@@ -7,6 +7,7 @@ deda-fp     the same                                                time-conditi
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Solution:
 
     Columns of `history`: iteration; exploitability of π̄ as it acts, exploitability_error (one standard error; NaN on
     grids, where `mfglib.exploitability` measures it on demand),
-    policy_value and best_response_gap (of π*_k against the population before), all NaN where nobody certifies them;
+    policy_value and best_response_gap (of π*_k against the population before), all NaN where nobody certifies them,
+    and at iterations that are no multiple of `Config.judge_every`;
     policy_loss, critic_loss, cloning_loss, flow_loss; and seconds of best_response, cloning, population, judge.
     """
 
@@ -103,7 +105,8 @@ def solve(
                 run.save(loop.state(), rows)
             if k > 0:
                 bar.update()
-            bar.set_postfix(exploitability=f"{rows[-1]['exploitability']:.3g}")
+            if math.isfinite(rows[-1]["exploitability"]):
+                bar.set_postfix(exploitability=f"{rows[-1]['exploitability']:.3g}")
     if run:
         run.finish(rows)
     loop.requires_grad_(False).eval()

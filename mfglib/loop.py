@@ -87,7 +87,7 @@ class FictitiousPlay(nn.Module):
             clock.split("best_response")
             row["cloning_loss"] = self.fit_average(k)
             clock.split("cloning")
-            if self.certify:
+            if self._certifies(k):
                 random, cells = self._generator(k, "gap"), self.config.judge_cells
                 options = dict(cells=cells)
                 if self.looks_ahead:  # which is dear
@@ -100,6 +100,9 @@ class FictitiousPlay(nn.Module):
         row |= self._judge(k)
         clock.split("judge")
         return row
+
+    def _certifies(self, k: int) -> bool:
+        return self.certify and k % self.config.judge_every == 0
 
     @property
     def average(self) -> Policy:
@@ -165,7 +168,7 @@ class FictitiousPlay(nn.Module):
 
     def _judge(self, k: int) -> dict[str, float]:
         names = {"exploitability": "value", "exploitability_error": "error", "policy_value": "policy_value"}
-        if not self.certify:
+        if not self._certifies(k):
             return dict.fromkeys(names, float("nan"))
         options = dict(n=self.config.judge_agents, cells=self.config.judge_cells, error=False)
         e = exploitability(self.game, self.average, seed=self.seed, device=self.device, **options)

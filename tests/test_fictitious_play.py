@@ -494,3 +494,11 @@ def test_a_population_that_starts_at_one_point():
     solution = tiny(LinearQuadratic(horizon=3, initial_std=0.0, initial_mean=0.2))
     torch.testing.assert_close(solution.population.sample(0, 50), torch.full((50, 1), 0.2), atol=1e-3, rtol=0)
     assert np.isfinite(solution.history["exploitability"]).all()
+
+
+def test_iterations_between_certificates_are_not_judged_and_learn_the_same():
+    every = tiny(BAR, iterations=4)
+    second = tiny(BAR, iterations=4, config=dataclasses.replace(TINY, judge_every=2))
+    judged = ["exploitability", "policy_value", "best_response_gap"]
+    assert second.history[judged].isna().all(axis=1).tolist() == [False, True, False, True, False]
+    pd.testing.assert_frame_equal(every.history[judged][::2], second.history[judged][::2], check_exact=True)

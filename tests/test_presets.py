@@ -74,6 +74,7 @@ def test_unknown_preset_is_named(monkeypatch, where):
         (dict(initial_std=0.0), "initial_std"),
         (dict(initial_std=math.nan), "initial_std"),
         (dict(judge_agents=-1), "judge_agents"),
+        (dict(judge_every=0), "judge_every"),
         (dict(action_scale=0.0), "action_scale"),
     ],
     ids=str,

@@ -117,9 +117,7 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
 Actions = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
 
-def actions_of(
-    grid: Grid, policy: Policy | GridBestResponse, samples: float | None = None, seed: int = 0
-) -> Actions:
+def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: float | None = None, seed: int = 0) -> Actions:
     """A policy as weighted actions in each cell: exact for policies of this grid, else drawn.
 
     `samples` times m draws at each time, shared out by mass, at least one a cell: while the population is in a few

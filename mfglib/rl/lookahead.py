@@ -26,18 +26,18 @@ from mfglib.policy import Place, head, mlp
 class LookaheadConfig:
     first_steps: int = 500
     """steps of each regression for the first best response; the next have 2/(k + 1) as many"""
-    steps: int = 60
+    steps: int = 40
     """steps of each regression for later ones, which start from the last: at least so many"""
     states: int = 4096
     """post-decision states that W_t is fitted to, at each time"""
     anywhere: float = 0.5
     """share of them that is uniform in the domain; the rest is where the population is at time t + 1"""
     batch: int = 1024
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     """falls linearly to 0 within a regression"""
     candidates: int = 25
     """actions tried in each state while learning, stratified: a square number in two dimensions; at least 2 a side"""
-    acting: int = 49
+    acting: int = 36
     """actions tried in each state while acting"""
     temperature: float = 0.0
     """τ: best response k maximises rewards −(τ/k) log π(a|x) on top of the game's. 0 is the paper's best response"""
