@@ -23,7 +23,7 @@ GAMES = {
     "beach-bar": BeachBar(),
     "four-rooms": FourRooms(),
 }
-ITERATIONS = {"beach-bar": 50, "four-rooms": 50}
+ITERATIONS = {"lq-bounded": 16, "beach-bar": 30, "four-rooms": 50}
 
 
 def iterations(game: str, preset: str, algorithm: str = "deda-fp") -> int:
