@@ -99,7 +99,7 @@ def preset_config(preset: str, game: object = None) -> Config:
     response = LookaheadConfig(temperature=temperature, **LOOKAHEAD[preset])
     changes = dict(best_response=response, average="mixture", waves=4, judge_cells=CELLS.get(game.state_dim))
     if preset == "lecture" and line:
-        # The density's errors add up over the horizon. Beach bar, 20 iterations: exploitability 0.39, with 10,000 agents,
+        # The errors of the density add up. Beach bar, 20 iterations: exploitability 0.39, with 10,000 agents,
         # 60 steps and 1000 agents in M_SL 0.7 to 1.4. 12 bins: total variation to the population that it is shown
         # 0.013, with 8 bins 0.026, with 24 0.019. With the rates of 2-D the average does not settle (0.3 to 1.8).
         flow = dataclasses.replace(config.flow, steps=120, batch=512, bins=12)
