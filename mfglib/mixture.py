@@ -18,7 +18,9 @@ class MixturePolicy(nn.Module):
     would. The networks are `GaussianPolicy`'s, with a head for the weights, which stay level beyond the data.
 
     Args:
-        components: number of Gaussians. Their means start spread over [−1, 1] · action_scale, so that they specialise.
+        components: number of Gaussians; None for 5 if actions are numbers, else 12 (4-rooms: total variation to the
+            population of what it clones 0.06 instead of 0.08; beach bar: nothing gained). Their means start spread
+            over [−1, 1] · action_scale, so that they specialise.
         others: as for `GaussianPolicy`, of which this is the very same with one component. The least deviation is
             larger: cloning two noiseless actions, 1e-3 made the likelihood so steep that 1.8% of samples fell between
             them, 1e-2 left 0.03% (480 steps).
@@ -34,7 +36,7 @@ class MixturePolicy(nn.Module):
         action_scale: Tensor,
         hidden: Sequence[int] = (256, 256),
         *,
-        components: int = 12,
+        components: int | None = None,
         initial_std: float = 0.5,
         min_std: float = 1e-2,
         max_std: float = math.e,
@@ -43,6 +45,7 @@ class MixturePolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.initial_log_std, self.min_log_std, self.max_log_std = log_stds(initial_std, min_std, max_std)
+        components = (5 if len(action_scale) == 1 else 12) if components is None else components
         self.shape = integer("components", components, at_least=1), len(action_scale)
         outputs = components * len(action_scale)
         self.inputs = Inputs(horizon, centre, scale, waves, edges)
