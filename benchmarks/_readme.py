@@ -59,7 +59,7 @@ def bounded() -> list[str]:
     """The three algorithms on the bounded games, from the histories of their runs."""
     lines = [
         "",
-        "Bounded games: certified on a grid at each iteration, mean over the seeds that were run (± std if several).",
+        "Bounded games: certified on a grid, mean over the seeds that were run (± std if several).",
         "",
     ]
     lines += [

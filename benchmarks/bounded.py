@@ -67,6 +67,7 @@ def measure(job: tuple[str, str, int, str]) -> dict[str, Any]:
         "last": judged.value,
         "error": judged.error,
         "gap": float(solution.history["best_response_gap"].iloc[-1]),
+        "cloning": float(solution.history["cloning_loss"].iloc[-1]),
         "to own": total_variation(solution.population, own, T),
         "to equilibrium": total_variation(solution.population, truth, T),
         "own to equilibrium": 0.5 * float((own.mass[T] - truth.mass[T]).abs().sum()),
@@ -133,6 +134,7 @@ def rows(name: str, results: list[dict[str, Any]]) -> list[dict]:
             row(f"{label}: last / first, mean", np.mean(ratios), "%", RATIO[name] if ours else None),
             row(f"{label}: last / first, std over seeds", np.std(ratios), "%"),
             row(f"{label}: gap of the last best response, mean", np.mean([r["gap"] for r in group])),
+            row(f"{label}: last cloning loss, mean", np.mean([r["cloning"] for r in group]), "nats"),
             row(f"{label}: TV(population, own), t = T, mean", np.mean([r["to own"] for r in group])),
             row(
                 f"{label}: TV(population, equilibrium), t = T, mean",
