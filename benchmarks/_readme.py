@@ -67,6 +67,7 @@ def bounded() -> list[str]:
         "| game | algorithm | seeds | iterations | first | last | last / first | minutes of training |",
         "|---" * 8 + "|",
     ]
+    ratios = {}
     for game in ("beach-bar", "lq-bounded", "four-rooms"):
         table = pd.read_csv(ROOT / f"figures/data/{game}_runs.csv")
         table["minutes"] = table.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1) / 60
@@ -80,10 +81,21 @@ def bounded() -> list[str]:
             cells = [game, algorithm, len(last), rows["iteration"].max(), f"{first.mean():.3g}"]
             cells += [f"{last.mean():.2g}{spread}", f"{100 * (last / first).mean():.2g}%", f"{minutes:.1f}"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", "Seed 0, against the targets; total variation (TV) at t = T on the grid's cells:", ""]
+        ours = table[table["algorithm"] == "deda-fp"].pivot(index="iteration", columns="seed", values="exploitability")
+        ratios[f"{game}, deda-fp: last / first, mean"] = 100 * ours.iloc[-1] / ours.iloc[0]
+    lines += [
+        "",
+        "Seed 0, against the targets, where no seeds are named; total variation (TV) at t = T on the grid's cells:",
+        "",
+    ]
     lines += ["| measure | value | target | |", "|---|---|---|---|"]
     heads = re.compile(r"four-rooms, deda-fp.*: last (cloning loss|exploitability), mean")  # mixture and one Gaussian
-    return lines + [line(row) for row in load("bounded_benchmark.json") if row["target"] or heads.match(row["measure"])]
+    rows = [row for row in load("bounded_benchmark.json") if row["target"] or heads.match(row["measure"])]
+    for row in rows:
+        if (ratio := ratios.get(row["measure"])) is not None:  # of all seeds that were run
+            met = ratio.mean() <= float(row["target"].split()[1])
+            row |= dict(measure=f"{row['measure']} of {len(ratio)} seed{'s' * (len(ratio) > 1)}", value=ratio.mean(), met=bool(met))
+    return lines + [line(row) for row in rows]
 
 
 def keep(row: dict) -> bool:

@@ -27,8 +27,8 @@ ITERATIONS = {"lq-bounded": 16, "beach-bar": 30, "four-rooms": 50}
 
 
 def iterations(game: str, preset: str, algorithm: str = "deda-fp") -> int:
-    """K of a game of `GAMES`. In 4-rooms the baselines have half of it, which takes them as long: each density that a
-    best response asks for is a sum over all agents."""
+    """K of a game of `GAMES`. In 4-rooms the baselines have half of it: their iterations take longer, as each density
+    that a best response asks for is a sum over all agents."""
     if preset == "smoke":
         return 2
     return ITERATIONS.get(game, 20) // (2 if game == "four-rooms" and algorithm != "deda-fp" else 1)

@@ -107,7 +107,7 @@ def preset_config(preset: str, game: object = None) -> Config:
         cloning = dataclasses.replace(config.cloning, agents=3000)
         changes |= dict(agents=20_000, flow=flow, best_response=response, cloning=cloning, judge_every=2)
     elif preset == "lecture":
-        # The clone, whose errors move the crowd, takes most of the time. A rate of 3e-3 is too slow for it: 1500 steps,
+        # The errors of the clone move the crowd. A rate of 3e-3 is too slow for it: 1500 steps from nothing,
         # total variation to the population of what it clones 0.10 instead of 0.06.
         flow = dataclasses.replace(config.flow, steps=60, batch=512)
         cloning = dataclasses.replace(config.cloning, agents=2000, steps=320, batch=1024, learning_rate=1e-2)
