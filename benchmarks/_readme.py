@@ -93,8 +93,9 @@ def bounded() -> list[str]:
     rows = [row for row in load("bounded_benchmark.json") if row["target"] or heads.match(row["measure"])]
     for row in rows:
         if (ratio := ratios.get(row["measure"])) is not None:  # of all seeds that were run
-            met = ratio.mean() <= float(row["target"].split()[1])
-            row |= dict(measure=f"{row['measure']} of {len(ratio)} seed{'s' * (len(ratio) > 1)}", value=ratio.mean(), met=bool(met))
+            n, mean = len(ratio), ratio.mean()
+            row["measure"] += f" of {n} seed{'s' * (n > 1)}"
+            row |= dict(value=mean, met=bool(mean <= float(row["target"].split()[1])))
     return lines + [line(row) for row in rows]
 
 
