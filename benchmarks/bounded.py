@@ -41,7 +41,7 @@ def train(name: str, algorithm: str, seed: int, average: str = "mixture") -> Sol
     config = dataclasses.replace(preset_config("lecture", GAMES[name]), average=average)
     variant = algorithm if average == "mixture" else f"{algorithm}-{average}"
     directory = runs.ROOT / "results/lecture" / name / variant / f"seed-{seed}"
-    K = iterations(name, "lecture", algorithm)
+    K = iterations(name, "lecture")
     options = dict(iterations=K, seed=seed, config=config, directory=directory, overwrite=True, progress=False)
     return solve(GAMES[name], algorithm, **options)
 

@@ -23,22 +23,22 @@ GAMES = {
     "beach-bar": BeachBar(),
     "four-rooms": FourRooms(),
 }
-ITERATIONS = {"lq-bounded": 16, "beach-bar": 30, "four-rooms": 50}
+ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25}
+LONG = {"four-rooms": 100}  # where more iterations still pay
 
 
-def iterations(game: str, preset: str, algorithm: str = "deda-fp") -> int:
-    """K of a game of `GAMES`. In 4-rooms the baselines have half of it: their iterations take longer, as each density
-    that a best response asks for is a sum over all agents."""
+def iterations(game: str, preset: str) -> int:
+    """K of a game of `GAMES`."""
     if preset == "smoke":
         return 2
-    return ITERATIONS.get(game, 20) // (2 if game == "four-rooms" and algorithm != "deda-fp" else 1)
+    return (LONG if preset == "paper" and game in LONG else ITERATIONS).get(game, 20)
 
 
 def train(arguments: argparse.Namespace) -> None:
     solve(
         GAMES[arguments.game],
         arguments.algorithm,
-        iterations=iterations(arguments.game, arguments.preset, arguments.algorithm),
+        iterations=arguments.iterations or iterations(arguments.game, arguments.preset),
         averaging=arguments.averaging,
         seed=arguments.seed,
         preset=arguments.preset,
@@ -76,6 +76,7 @@ def main() -> None:
     one.add_argument("--averaging", choices=AVERAGING, default="uniform")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--preset", choices=PRESETS, default="lecture")
+    one.add_argument("--iterations", type=int, help="K; by default the preset's")
     one.add_argument("--directory", type=Path, required=True)
     one.add_argument("--overwrite", action="store_true", help="start anew if settings or code have changed")
     one.set_defaults(run=train)

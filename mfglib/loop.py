@@ -1,6 +1,7 @@
 """The loop of fictitious play: what Algo. 1, Algo. 2 and DEDA-FP carry from one iteration to the next."""
 
 import copy
+import dataclasses
 import time
 from typing import Any
 
@@ -141,7 +142,7 @@ class FictitiousPlay(nn.Module):
             self.past.append(copy.deepcopy(self.policy))
             self._mix(weights)
             return float("nan")
-        config, random = self.config.cloning, self._generator(k, "memory")
+        config, random = self._settled(self.config.cloning, k), self._generator(k, "memory")
         play = rollout(self.game, self.response, self.population, n=config.agents, generator=random, rewards=False)
         require_finite("cloning: the best response's roll-out", play.x, play.a)
         if past:
@@ -157,7 +158,7 @@ class FictitiousPlay(nn.Module):
     def fit_population(self, k: int) -> float:
         """N agents follow π̄_k. DEDA-FP: Ḡ_k by maximum likelihood on their states, from Ḡ_{k−1}; returns the loss.
         Else they are the population themselves."""
-        config, random = self.config.flow, self._generator(k, "population")
+        config, random = self._settled(self.config.flow, k), self._generator(k, "population")
         play = rollout(self.game, self.average, n=self.config.agents, generator=random, rewards=False)
         if self.algorithm == "deda-fp":
             steps = _budget(k, config.first_steps, config.steps)
@@ -165,6 +166,11 @@ class FictitiousPlay(nn.Module):
         require_finite("population", play.x)
         self._agents = Particles(play.x, self.config.bandwidth)
         return float("nan")
+
+    def _settled(self, config: Any, k: int) -> Any:
+        """A configuration of π̄ or Ḡ with its learning rate of iteration k."""
+        settle = self.config.settle or k
+        return config if k <= settle else dataclasses.replace(config, learning_rate=config.learning_rate * settle / k)
 
     def _judge(self, k: int) -> dict[str, float]:
         names = {"exploitability": "value", "exploitability_error": "error", "policy_value": "policy_value"}

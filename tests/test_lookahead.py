@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 from helpers import Congestion, gen
-from scipy.stats import chisquare
+from scipy.stats import chisquare, wasserstein_distance
 
 from mfglib.checks import DivergenceError
 from mfglib.exact.grid import GridPopulation, grid_of
@@ -13,7 +13,7 @@ from mfglib.exploitability import best_response_gap
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.policy import Place, Still
 from mfglib.rl import LookaheadConfig, LookaheadPolicy, PostDecisionValues, can_look_ahead, fit_values
-from mfglib.rl.lookahead import _next_values, candidates, lookahead
+from mfglib.rl.lookahead import FINER, _next_values, around, candidates, lookahead
 from mfglib.seeds import isolated
 
 BAR, ROOMS, LQ = BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper()
@@ -69,7 +69,8 @@ class Recorder:
 
 @pytest.fixture
 def regular(monkeypatch):
-    """Candidates are the same in each state."""
+    """Candidates are the same in each state, and there is no second look."""
+    monkeypatch.setattr("mfglib.rl.lookahead.around", lambda game, x, a, *_: a[:, None])
     monkeypatch.setattr("mfglib.rl.lookahead.candidates",
                         lambda game, x, number, *_, **__: candidates(game, x, number, None, jitter=False))  # fmt: skip
 
@@ -100,6 +101,17 @@ def test_regular_candidates_are_symmetric_and_others_depend_on_the_generator_alo
         assert torch.equal(a[0], a[2]) and a.max().item() == pytest.approx(game.a_bound)
         one, same, other = (candidates(game, x, number, gen(s)) for s in (1, 1, 2))
         assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("game", "number", "side"), [(BAR, 7, 7), (ROOMS, 30, 5)])
+def test_the_second_look_is_one_cell_around_the_first_choice(game, number, side):
+    k, x = game.action_dim, torch.zeros(3000, game.state_dim)
+    a = torch.rand(3000, k, generator=gen()) * game.a_bound
+    unit = (around(game, x, a, number, gen()) - a[:, None]) / (2 * game.a_bound / (side - 1))  # in cells
+    assert unit.shape == (3000, FINER**k, k) and unit.abs().max() < 0.5 + 1e-4
+    low = torch.cartesian_prod(*[torch.arange(FINER)] * k).view(-1, k)
+    assert (((unit + 0.5) * FINER).floor().clamp(0, FINER - 1) == low).float().mean() > 0.999
+    torch.testing.assert_close(unit.mean((0, 1)), torch.zeros(k), atol=0.01, rtol=0)
 
 
 # --- looking ahead
@@ -157,6 +169,22 @@ def test_policy_acts_by_the_boltzmann_law_or_by_the_best_candidate(regular):
     best = actions[Q.argmax()]
     assert 0 < best.item() < 0.3
     assert (greedy.sample(0, x, gen()) == best).all() and (greedy.mean(0, x) == best).all()
+
+
+def test_the_second_look_comes_nearer_to_the_best_action_and_keeps_the_boltzmann_law(monkeypatch):
+    x, fine = torch.full((20_000, 1), 0.5), torch.linspace(-0.35, 0.35, 1401)[:, None]
+    Q = lookahead(BAR, Recorder(), Known(), 0, x[:1], fine[None])[0]
+    best, law = fine[Q.argmax()].item(), (Q / 0.05).double().softmax(0).numpy()
+
+    def distances():
+        greedy = LookaheadPolicy(BAR, Recorder(), Known(), 7).sample(0, x, gen())
+        drawn = LookaheadPolicy(BAR, Recorder(), Known(0.05), 7).sample(0, x, gen())
+        return (greedy - best).abs().mean().item(), wasserstein_distance(drawn[:, 0], fine[:, 0], None, law)
+
+    two = distances()
+    monkeypatch.setattr("mfglib.rl.lookahead.around", lambda game, x, a, *_: a[:, None])
+    one = distances()
+    assert two[0] < 0.5 * one[0] and max(one[1], two[1]) < 0.005
 
 
 def test_values_are_the_best_or_the_smoothed_maximum_over_the_candidates(regular):

@@ -37,8 +37,8 @@ class LookaheadConfig:
     """falls linearly to 0 within a regression"""
     candidates: int = 25
     """actions tried in each state while learning, stratified: a square number in two dimensions; at least 2 a side"""
-    acting: int = 36
-    """actions tried in each state while acting"""
+    acting: int = 25
+    """actions tried in each state while acting, before a second look at 3 or 9 around the one chosen"""
     temperature: float = 0.0
     """τ: best response k maximises rewards −(τ/k) log π(a|x) on top of the game's. 0 is the paper's best response"""
 
@@ -72,7 +72,9 @@ class PostDecisionValues(nn.Module):
 
 
 class LookaheadPolicy:
-    """π_t(a|x) ∝ exp(Q_t(x, a)/τ), or the best action if τ = 0, among stratified random candidates.
+    """π_t(a|x) ∝ exp(Q_t(x, a)/τ), or the best action if τ = 0, among stratified random candidates: first all over the
+    box of actions, then in a cell around the one chosen. The second look is cheap and halves the cells' own share of
+    the regret (4-rooms, iteration 50: 0.67 of 25 + 9 candidates, 0.90 of 36 without it).
 
     Q is that of `values` against `population`, which is asked for rewards and moves at time t. Where these are
     functions of (x, a) plus functions of (x, μ), as in beach bar and 4-rooms, any population will do.
@@ -89,7 +91,11 @@ class LookaheadPolicy:
         return torch.cat([self._choose(t, part, generator) for part in x.split(CHUNK)])
 
     def _choose(self, t: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        a = candidates(self.game, x, self.candidates, generator)
+        a = self._pick(t, x, candidates(self.game, x, self.candidates, generator), generator)
+        return self._pick(t, x, around(self.game, x, a, self.candidates, generator), generator)
+
+    def _pick(self, t: int, x: Tensor, a: Tensor, generator: torch.Generator | None) -> Tensor:
+        """One of the actions a: (n, M, k) in each state: (n, k)."""
         Q, tau = lookahead(self.game, self.population, self.values, t, x, a), self.values.temperature
         if tau > 0:
             index = torch.multinomial((Q / tau).softmax(1), 1, generator=generator)[:, 0]
@@ -115,6 +121,7 @@ class LookaheadPolicy:
 
 
 CHUNK = 2048  # states at a time: with their candidates they should stay in a cache
+FINER = 3  # candidates a side of the second look
 
 
 def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | None, *, jitter: bool = True) -> Tensor:
@@ -125,13 +132,26 @@ def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | 
     a density over the bound, not atoms on it, which would bind most of its Gaussians (4-rooms, 6 iterations: total
     variation between the populations of the clone and of what it clones 0.16 instead of 0.38).
     """
+    side = _side(game, number)
+    return _stratified(game, x, side, generator, jitter) * (side / (side - 1))
+
+
+def around(game: Game, x: Tensor, a: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
+    """FINER^k actions (n, FINER^k, k) in a cell of the partition of `candidates`, laid around each a: (n, k)."""
+    return a[:, None] + _stratified(game, x, FINER, generator, True) / (_side(game, number) - 1)
+
+
+def _side(game: Game, number: int) -> int:
+    return max(2, int(number ** (1 / game.action_dim) + 1e-9))
+
+
+def _stratified(game: Game, x: Tensor, side: int, generator: torch.Generator | None, jitter: bool) -> Tensor:
+    """One action in each of side^k equal cells of the box between the bounds: (n, side^k, k)."""
     k = game.action_dim
-    side = max(2, int(number ** (1 / k) + 1e-9))
     low = torch.cartesian_prod(*[torch.arange(side, device=x.device, dtype=x.dtype)] * k).view(1, -1, k)
     u = torch.rand(len(x), *low.shape[1:], generator=generator, device=x.device, dtype=x.dtype) if jitter else 0.5
-    unit = ((low + u) / side * 2 - 1) * side / (side - 1)
     bound = torch.as_tensor(game.a_bound, device=x.device, dtype=x.dtype)
-    return (unit * bound).expand(len(x), -1, -1)
+    return (((low + u) / side * 2 - 1) * bound).expand(len(x), -1, -1)
 
 
 def lookahead(game: Game, population: Population, values: PostDecisionValues, t: int, x: Tensor, a: Tensor) -> Tensor:
