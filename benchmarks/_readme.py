@@ -13,6 +13,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: written by `python benchmarks/_readme.py` from figures/data -->", "<!-- end of results -->"
+FOUR_ROOMS = ("four-rooms", "four-rooms"), ("four-rooms", "four-rooms_long")  # game, summary of its runs
 GAMES = {
     "lq": "the paper's constants",
     "lq-cohesion-0.2": "c_m/c_x = 0.2",
@@ -68,10 +69,10 @@ def bounded() -> list[str]:
         "|---" * 8 + "|",
     ]
     ratios = {}
-    for game in ("beach-bar", "lq-bounded", "four-rooms"):
-        table = pd.read_csv(ROOT / f"figures/data/{game}_runs.csv")
+    for game, file in (("beach-bar", "beach-bar"), ("lq-bounded", "lq-bounded"), *FOUR_ROOMS):
+        table = pd.read_csv(ROOT / f"figures/data/{file}_runs.csv")
         table["minutes"] = table.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1) / 60
-        for algorithm in ("deda-fp", "algo-2", "algo-1"):
+        for algorithm in [a for a in ("deda-fp", "algo-2", "algo-1") if a in set(table["algorithm"])]:
             rows = table[table["algorithm"] == algorithm]
             minutes = rows.groupby("seed")["minutes"].sum().mean()
             first, last = (
@@ -82,7 +83,8 @@ def bounded() -> list[str]:
             cells += [f"{last.mean():.2g}{spread}", f"{100 * (last / first).mean():.2g}%", f"{minutes:.1f}"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
         ours = table[table["algorithm"] == "deda-fp"].pivot(index="iteration", columns="seed", values="exploitability")
-        ratios[f"{game}, deda-fp: last / first, mean"] = 100 * ours.iloc[-1] / ours.iloc[0]
+        longer = "" if game == file else f", {ours.index[-1]} iterations"
+        ratios[f"{game}, deda-fp{longer}: last / first, mean"] = 100 * ours.iloc[-1] / ours.iloc[0]
     lines += [
         "",
         "Seed 0, against the targets, where no seeds are named; total variation (TV) at t = T on the grid's cells:",

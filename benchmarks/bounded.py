@@ -1,8 +1,9 @@
 """Bounded games with local interaction: DEDA-FP, Algo. 1 and Algo. 2, certified on grids, `lecture` preset.
 
-Default: seed 0 (about 15 minutes on 2 cores where no run is there yet). `--full`: four seeds. `--gaussian`: in 4-rooms
-DEDA-FP with the Gaussian average of the paper too. Runs are kept in results/lecture, where `make figures`
-keeps its own, and are not run again while the code is the same.
+Default: seed 0 (about 15 minutes on 2 cores where no run is there yet). `--full`: four seeds. `--gaussian N`: in
+4-rooms N seeds of DEDA-FP with the Gaussian average of the paper too; `--long N`: N seeds of it with 100 iterations.
+Runs are kept in results/lecture, where `make figures` keeps its own, and in results/long, and are not run again while
+the code is the same.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 from _table import report, row
 
 from mfglib import exploitability, runs, solve
-from mfglib.__main__ import GAMES, iterations
+from mfglib.__main__ import GAMES, LONG, iterations
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import GridPopulation, grid_of
 from mfglib.exact.grid_equilibrium import CELLS
@@ -36,21 +37,23 @@ SHOWN = (0, 3, 6, 9, 12, 15, 18, 20)  # times of the paper's comparison at a fix
 BUDGET = 10.0  # its seconds
 
 
-def train(name: str, algorithm: str, seed: int, average: str = "mixture") -> Solution:
-    """The run of `make figures`, or the one with the other average policy."""
+def train(name: str, algorithm: str, seed: int, variant: str = "mixture") -> Solution:
+    """The run of `make figures`; or that with one Gaussian as average policy, or a long one."""
+    average = "gaussian" if variant == "gaussian" else "mixture"
     config = dataclasses.replace(preset_config("lecture", GAMES[name]), average=average)
-    variant = algorithm if average == "mixture" else f"{algorithm}-{average}"
-    directory = runs.ROOT / "results/lecture" / name / variant / f"seed-{seed}"
-    K = iterations(name, "lecture")
+    folder = "results/long" if variant == "long" else "results/lecture"
+    kind = f"{algorithm}-gaussian" if variant == "gaussian" else algorithm
+    K = LONG[name] if variant == "long" else iterations(name, "lecture")
+    directory = runs.ROOT / folder / name / kind / f"seed-{seed}"
     options = dict(iterations=K, seed=seed, config=config, directory=directory, overwrite=True, progress=False)
     return solve(GAMES[name], algorithm, **options)
 
 
 def measure(job: tuple[str, str, int, str]) -> dict[str, Any]:
     """One run on one core: its exploitability by iteration and wall time, and distances to the truth."""
-    name, algorithm, seed, average = job
+    name, algorithm, seed, variant = job
     torch.set_num_threads(1)
-    game, solution = GAMES[name], train(name, algorithm, seed, average)
+    game, solution = GAMES[name], train(name, algorithm, seed, variant)
     truth = equilibrium(name)
     T, grid = game.horizon, truth.grid
     own: GridPopulation = grid_play(grid, solution.policy).population
@@ -122,16 +125,19 @@ def rows(name: str, results: list[dict[str, Any]]) -> list[dict]:
     """The table of one game."""
     groups = {k: list(v) for k, v in itertools.groupby(results, key=lambda r: (r["job"][1], r["job"][3]))}
     table = []
-    for (algorithm, average), group in groups.items():
-        label = f"{name}, {algorithm}" + ("" if average == "mixture" else f" with {average} average")
-        ours = algorithm == "deda-fp" and average == "mixture"
+    notes = {"mixture": "", "gaussian": " with gaussian average", "long": f", {LONG.get(name)} iterations"}
+    for (algorithm, variant), group in groups.items():
+        label = f"{name}, {algorithm}{notes[variant]}"
+        ours = algorithm == "deda-fp" and variant == "mixture"
         ratios = [100 * r["last"] / r["first"] for r in group]
         table += [
             row(f"{label}: first exploitability", np.mean([r["first"] for r in group])),
             row(f"{label}: last exploitability, mean", np.mean([r["last"] for r in group])),
             row(f"{label}: its std over seeds", np.std([r["last"] for r in group])),
             row(f"{label}: its error bar, largest", max(r["error"] for r in group)),
-            row(f"{label}: last / first, mean", np.mean(ratios), "%", RATIO[name] if ours else None),
+            row(
+                f"{label}: last / first, mean", np.mean(ratios), "%", RATIO[name] if ours or variant == "long" else None
+            ),
             row(f"{label}: last / first, std over seeds", np.std(ratios), "%"),
             row(f"{label}: gap of the last best response, mean", np.mean([r["gap"] for r in group])),
             row(f"{label}: last cloning loss, mean", np.mean([r["cloning"] for r in group]), "nats"),
@@ -151,7 +157,7 @@ def rows(name: str, results: list[dict[str, Any]]) -> list[dict]:
                 SECONDS[name] if ours else None,
             ),
         ]
-    plain = {algorithm: group for (algorithm, average), group in groups.items() if average == "mixture"}
+    plain = {algorithm: group for (algorithm, variant), group in groups.items() if variant == "mixture"}
     common = min(r["clock"][-1] for group in plain.values() for r in group)
     means = {algorithm: np.mean([at_time(r, common) for r in group]) for algorithm, group in plain.items()}
     for algorithm, mean in means.items():
@@ -165,7 +171,8 @@ def rows(name: str, results: list[dict[str, Any]]) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="four seeds")
-    parser.add_argument("--gaussian", action="store_true", help="4-rooms with the Gaussian average too")
+    parser.add_argument("--gaussian", type=int, default=0, metavar="N", help="seeds of 4-rooms with one Gaussian")
+    parser.add_argument("--long", type=int, default=0, metavar="N", help="seeds of 4-rooms with 100 iterations")
     parser.add_argument("--games", nargs="+", choices=RATIO, default=list(RATIO))
     parser.add_argument("--json", help="write the table's rows to this file")
     arguments = parser.parse_args()
@@ -175,8 +182,9 @@ def main() -> None:
         certified = np.load(runs.ROOT / "results/bench" / f"equilibrium-{name}.exploitability.npy")[0]
         table.append(row(f"{name}: exact equilibrium, exploitability / first", 100 * certified, "%", "<= 0.5"))
         jobs = [(name, algorithm, seed, "mixture") for algorithm in ALGORITHMS for seed in seeds]
-        if arguments.gaussian and name == "four-rooms":
-            jobs += [(name, "deda-fp", seed, "gaussian") for seed in seeds]
+        if name == "four-rooms":
+            jobs += [(name, "deda-fp", seed, "gaussian") for seed in range(arguments.gaussian)]
+            jobs += [(name, "deda-fp", seed, "long") for seed in range(arguments.long)]
         with multiprocessing.get_context("spawn").Pool(2) as pool:  # two runs side by side, a core each
             table += rows(name, pool.map(measure, jobs, chunksize=1))
     if "four-rooms" in arguments.games:

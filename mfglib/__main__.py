@@ -35,10 +35,11 @@ def iterations(game: str, preset: str) -> int:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    K = iterations(arguments.game, arguments.preset) if arguments.iterations is None else arguments.iterations
     solve(
         GAMES[arguments.game],
         arguments.algorithm,
-        iterations=arguments.iterations or iterations(arguments.game, arguments.preset),
+        iterations=K,
         averaging=arguments.averaging,
         seed=arguments.seed,
         preset=arguments.preset,

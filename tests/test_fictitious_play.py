@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import importlib.util
 import math
 import os
@@ -502,3 +503,23 @@ def test_iterations_between_certificates_are_not_judged_and_learn_the_same():
     judged = ["exploitability", "policy_value", "best_response_gap"]
     assert second.history[judged].isna().all(axis=1).tolist() == [False, True, False, True, False]
     pd.testing.assert_frame_equal(every.history[judged][::2], second.history[judged][::2], check_exact=True)
+
+
+def test_learning_rates_of_average_and_flow_fall_from_iteration_settle_on(monkeypatch):
+    rates = {"clone": [], "fit_flow": []}
+    for name in rates:
+        learner = getattr(importlib.import_module("mfglib.loop"), name)
+
+        def recorded(*arguments, name=name, learner=learner, **options):
+            config = next(a for a in arguments if hasattr(a, "learning_rate"))
+            rates[name].append(config.learning_rate)
+            return learner(*arguments, **options)
+
+        monkeypatch.setattr(f"mfglib.loop.{name}", recorded)
+    tiny(BAR, iterations=4, config=dataclasses.replace(TINY, settle=2))
+    first = TINY.cloning.learning_rate, TINY.flow.learning_rate
+    assert rates["clone"] == pytest.approx([first[0] * share for share in (1, 1, 2 / 3, 1 / 2)])
+    assert rates["fit_flow"] == pytest.approx([first[1] * share for share in (1, 1, 1, 2 / 3, 1 / 2)])
+    rates["clone"].clear()
+    tiny(BAR, iterations=4)
+    assert rates["clone"] == [first[0]] * 4

@@ -66,6 +66,25 @@ def test_preset_that_was_asked_for_decides_sizes_and_iterations_alike(call, tmp_
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1 + iterations("lq", "smoke")
 
 
+def test_more_iterations_go_on_from_a_finished_run(call, tmp_path):
+    train = ("train", "lq", "--preset", "smoke", "--directory", tmp_path)
+    call(*train)
+    before = pd.read_csv(tmp_path / "history.csv")
+    call(*train, "--iterations", 3)
+    after = pd.read_csv(tmp_path / "history.csv")
+    assert list(after["iteration"]) == [0, 1, 2, 3]
+    pd.testing.assert_frame_equal(after[:3], before)
+    with pytest.raises(ValueError, match="iterations"):
+        call(*train, "--iterations", 0)
+
+
+def test_iterations_of_the_presets():
+    assert {iterations(game, "smoke") for game in GAMES} == {2}
+    for game in GAMES:
+        more = iterations(game, "paper") - iterations(game, "lecture")
+        assert more > 0 if game == "four-rooms" else more == 0
+
+
 def test_finished_run_is_not_run_again_and_other_settings_need_overwrite(call, tmp_path):
     train = ("train", "lq", "--preset", "smoke", "--directory", tmp_path)
     call(*train)

@@ -75,6 +75,7 @@ def test_unknown_preset_is_named(monkeypatch, where):
         (dict(initial_std=math.nan), "initial_std"),
         (dict(judge_agents=-1), "judge_agents"),
         (dict(judge_every=0), "judge_every"),
+        (dict(settle=0), "settle"),
         (dict(action_scale=0.0), "action_scale"),
     ],
     ids=str,
