@@ -1,5 +1,6 @@
 """Behavioural cloning of the average policy π̄ from the memory M_SL (paper, Algo. 2 and 3)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,15 +73,22 @@ class Memory:
             for name in self.FIELDS:
                 setattr(self, name, getattr(self, name)[kept])
 
-    def draw(self, n: int, weights: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """n triples with replacement; iteration i (1-based) has the share weights[i − 1], whatever its size."""
+    def sampler(
+        self, weights: np.ndarray, generator: torch.Generator
+    ) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+        """A function that draws n triples with replacement; iteration i (1-based) has the share weights[i − 1],
+        whatever its size."""
         counts = torch.bincount(self.iteration, minlength=len(weights) + 1)[1:]
         share = torch.as_tensor(weights, dtype=torch.float64, device=self.t.device) * (counts > 0)
-        label = torch.multinomial(share, n, replacement=True, generator=generator)
         start = counts.cumsum(0) - counts
-        u = torch.rand(n, generator=generator, dtype=torch.float64, device=self.t.device)
-        index = start[label] + (u * counts[label]).long()
-        return self.t[index], self.x[index], self.a[index]
+
+        def draw(n: int) -> tuple[Tensor, Tensor, Tensor]:
+            label = torch.multinomial(share, n, replacement=True, generator=generator)
+            u = torch.rand(n, generator=generator, dtype=torch.float64, device=self.t.device)
+            index = start[label] + (u * counts[label]).long()
+            return self.t[index], self.x[index], self.a[index]
+
+        return draw
 
 
 def clone(
@@ -98,11 +106,12 @@ def clone(
     """
     if not (isinstance(policy, nn.Module) and hasattr(policy, "log_prob")):
         raise TypeError(f"policy: expected a module with `log_prob`, got {type(policy).__name__}")
-    optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, fused=True)
+    parameters, draw = list(policy.parameters()), memory.sampler(weights, generator)
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, config.steps)
     losses = torch.empty(config.steps, device=memory.x.device)
     for step in range(config.steps):
-        t, x, a = memory.draw(config.batch, weights, generator)
+        t, x, a = draw(config.batch)
         if isinstance(policy, GaussianPolicy):
             mean, std = policy(t, x)
             loss = -gaussian_log_prob(a, mean, std)
@@ -113,7 +122,7 @@ def clone(
             objective = loss.mean()
         optimizer.zero_grad()
         objective.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         losses[step] = loss.detach().mean()

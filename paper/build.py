@@ -14,6 +14,13 @@ import typst
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = {
+    "figures/data/bounded_benchmark.json": (
+        "python benchmarks/bounded.py --full --json figures/data/bounded_benchmark.json"
+    ),
+    "figures/data/four-rooms_long_runs.csv": (
+        "python benchmarks/bounded.py --games four-rooms --long 4, then python -m mfglib summary "
+        "results/long/four-rooms/deda-fp/seed-*/history.csv --output figures/data/four-rooms_long_runs.csv"
+    ),
     "figures/data/lq_benchmark.json": "python benchmarks/lq.py --full --json figures/data/lq_benchmark.json",
     "figures/data/best_response_benchmark.json": (
         "python benchmarks/best_response.py --full --json figures/data/best_response_benchmark.json"

@@ -77,7 +77,7 @@ def test_draw_gives_each_iteration_its_weight_whatever_its_size(weights, capacit
     memory = Memory(1, 1, capacity)
     for i, n in enumerate((50, 200, 10), 1):
         memory.add(*numbered(1000 * i, n), i, gen(i))
-    t, x, a = memory.draw(60_000, np.array(weights), gen())
+    t, x, a = memory.sampler(np.array(weights), gen())(60_000)
     assert t.shape == (60_000,) and x.shape == a.shape == (60_000, 1) and torch.equal(a, -x)
     share = torch.bincount((x[:, 0] // 1000).long(), minlength=4)[1:] / 60_000
     np.testing.assert_allclose(share, weights, atol=0.01)
