@@ -87,7 +87,7 @@ def bounded() -> list[str]:
         ratios[f"{game}, deda-fp{longer}: last / first, mean"] = 100 * ours.iloc[-1] / ours.iloc[0]
     lines += [
         "",
-        "Seed 0, against the targets, where no seeds are named; total variation (TV) at t = T on the grid's cells:",
+        "Against the targets, four seeds (one Gaussian: one); total variation (TV) at t = T on the grid's cells:",
         "",
     ]
     lines += ["| measure | value | target | |", "|---|---|---|---|"]
