@@ -1,16 +1,18 @@
-"""Training runs for batches: `python -m mfglib train lq --seed 0 --directory results/lq/0`, then `summary`."""
+"""Training runs for batches: `python -m mfglib train lq --seed 0 --directory results/lq/0`, `errors`, `summary`."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
 
-from mfglib import runs, solve
+from mfglib import runs, solve, theory
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
-from mfglib.fictitious_play import ALGORITHMS
+from mfglib.fictitious_play import ALGORITHMS, replay
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.policy import AVERAGING
 from mfglib.presets import PRESETS
+from mfglib.theory_judge import judge_of
 
 # The paper's constants, without its bounds; and games in which agents attract each other more and more (c_m / c_x).
 COHESION = dict(A=0.95, B=0.7, A_bar=0.1, c_a=1.4, horizon=15, c_x=5.0)
@@ -48,9 +50,24 @@ def train(arguments: argparse.Namespace) -> None:
     )
 
 
+def errors(arguments: argparse.Namespace) -> None:
+    """The theorem's error terms of a finished DEDA-FP run with uniform averaging, into its errors.csv."""
+    game, directory = GAMES[arguments.game], arguments.directory
+    try:
+        judge, learners = judge_of(game, arguments.cells), list(replay(game, directory))
+        averaging = json.loads((directory / "settings.json").read_text())["averaging"]
+        if averaging != "uniform":
+            raise ValueError(f"expected a run with uniform averaging, got {averaging!r}")
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"{directory}: {error}") from error
+    table = theory.errors(judge, learners, total=len(learners))
+    runs.write(directory / "errors.csv", table.to_csv(index=False))
+
+
 def summary(arguments: argparse.Namespace) -> None:
     """One table of the histories of many runs, results/PRESET/GAME/VARIANT/seed-S/history.csv; a variant is a schedule
-    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play."""
+    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play. Or one of their
+    errors.csv."""
     tables = []
     for file in arguments.histories:
         if len(file.parts) < 4 or file.parts[-4] not in GAMES:
@@ -61,7 +78,7 @@ def summary(arguments: argparse.Namespace) -> None:
         table = history.assign(
             game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-"))
         )
-        if not getattr(game, "bounded", True):
+        if file.name == "history.csv" and not getattr(game, "bounded", True):
             exact = lq_fictitious_play(game, int(history["iteration"].max()), averaging).exploitability
             table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(game).value)
         tables.append(table)
@@ -81,7 +98,12 @@ def main() -> None:
     one.add_argument("--directory", type=Path, required=True)
     one.add_argument("--overwrite", action="store_true", help="start anew if settings or code have changed")
     one.set_defaults(run=train)
-    many = commands.add_parser("summary", help="gather histories into one table")
+    terms = commands.add_parser("errors", help="measure the theorem's error terms of a finished run")
+    terms.add_argument("game", choices=GAMES)
+    terms.add_argument("--directory", type=Path, required=True, help="of the run; errors.csv goes there")
+    terms.add_argument("--cells", type=int, help="of the grid; by default 100 on the beach, 600 for LQ")
+    terms.set_defaults(run=errors)
+    many = commands.add_parser("summary", help="gather the histories, or the error terms, of runs into one table")
     many.add_argument("histories", type=Path, nargs="+")
     many.add_argument("--output", type=Path, required=True)
     many.set_defaults(run=summary)

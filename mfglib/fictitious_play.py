@@ -6,12 +6,16 @@ algo-2      one network, cloned from samples of all of them         simulated ag
 deda-fp     the same                                                time-conditioned normalizing flow
 """
 
+import copy
 import dataclasses
+import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from mfglib import runs
@@ -20,7 +24,7 @@ from mfglib.exploitability import certifiable, require_certifiable
 from mfglib.games.base import Game, Population, check_game, integer
 from mfglib.loop import FictitiousPlay
 from mfglib.policy import Policy, averaging_weights
-from mfglib.presets import Config, preset_config, resolve_preset
+from mfglib.presets import Config, preset_config, resolve_preset, restored
 
 ALGORITHMS = ("deda-fp", "algo-1", "algo-2")
 
@@ -111,3 +115,38 @@ def solve(
         run.finish(rows)
     loop.requires_grad_(False).eval()
     return Solution(loop.average, loop.population, loop.response, pd.DataFrame(rows))
+
+
+@dataclass(frozen=True)
+class Learners:
+    """What iteration k of a run had learned: best_response π*_k (None for k = 0), policy π̄_k and population Ḡ_k."""
+
+    iteration: int
+    best_response: Policy | None
+    policy: Policy
+    population: Population
+
+
+def replay(game: Game, directory: str | Path) -> Iterator[Learners]:
+    """The learners of each iteration 0..K of a DEDA-FP run of `game` that `solve` has kept in `directory`.
+
+    Raises ValueError if there is no such run, or if it is one of another game or algorithm; FileNotFoundError, naming
+    the file, if an iteration's learners are missing.
+    """
+    directory = Path(directory)
+    if not (directory / "history.csv").exists():
+        raise ValueError(f"directory: expected a finished run, got {directory}, which has no history.csv")
+    settings = json.loads((directory / "settings.json").read_text())
+    if settings["game"] != json.loads(json.dumps(runs.describe(game))) or settings["algorithm"] != "deda-fp":
+        found = settings["game"]["class"], settings["algorithm"]
+        raise ValueError(f"directory: expected a deda-fp run of {game!r}, got one of {found[0]} by {found[1]}")
+    names = ("averaging", "step", "seed", "certify", "device")
+    loop = FictitiousPlay(game, "deda-fp", restored(settings["config"]), *(settings[name] for name in names))
+    loop.requires_grad_(False).eval()
+    for k in range(len(pd.read_csv(directory / "history.csv"))):
+        faced = copy.deepcopy(loop.flow)
+        loop.load_weights(load_file(runs.learners_file(directory, k), device=settings["device"]), k)
+        now = copy.deepcopy(loop)
+        loop.flow = faced  # what π*_k was trained against
+        yield Learners(k, copy.deepcopy(loop).response if k else None, now.average, now.population)
+        loop.flow = copy.deepcopy(now.flow)

@@ -208,6 +208,14 @@ class FictitiousPlay(nn.Module):
 
     def load_state(self, state: dict[str, Tensor], k: int) -> None:
         """Take over what `state` returned after iteration k."""
+        self.load_weights(state, k)
+        for name in Memory.FIELDS:
+            setattr(self.memory, name, state[f"memory.{name}"])
+        if "agents" in state:
+            self._agents = Particles(state["agents"], self.config.bandwidth)
+
+    def load_weights(self, state: dict[str, Tensor], k: int) -> None:
+        """The networks of `state` after iteration k, without the memory: enough to look at them, not to go on."""
         weights = {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
         if self.algorithm == "algo-1" and k > 0:
             kind = self.cloned if self.looks_ahead else self.policy
@@ -216,10 +224,6 @@ class FictitiousPlay(nn.Module):
         elif k > 0:
             self._average = None
         self.load_state_dict(weights)
-        for name in Memory.FIELDS:
-            setattr(self.memory, name, state[f"memory.{name}"])
-        if "agents" in state:
-            self._agents = Particles(state["agents"], self.config.bandwidth)
 
     def _generator(self, k: int, purpose: str) -> torch.Generator:
         return generator(self.seed, k, purpose, device=self.device)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 from mfglib.checks import require_positive
 from mfglib.cloning import CloningConfig
@@ -84,6 +85,18 @@ LOOKAHEAD = {
 }
 
 
+def restored(stored: dict[str, Any]) -> Config:
+    """A configuration from what `dataclasses.asdict` and JSON made of it."""
+    learner = LookaheadConfig if "acting" in stored["best_response"] else PPOConfig
+    parts = dict(best_response=learner, cloning=CloningConfig, flow=FlowConfig)
+    made = {name: kind(**_tuples(stored[name])) for name, kind in parts.items()}
+    return Config(**_tuples(stored) | made)
+
+
+def _tuples(stored: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
 def resolve_preset(preset: str) -> str:
     """A default: the environment variable MFGLIB_PRESET if set, else `preset`; ValueError if unknown."""
     name = os.environ.get("MFGLIB_PRESET") or preset
@@ -114,7 +127,8 @@ def preset_config(preset: str, game: object = None) -> Config:
         flow = dataclasses.replace(config.flow, steps=120, batch=512, bins=12)
         response = dataclasses.replace(response, first_steps=300, steps=50, learning_rate=4e-3)
         cloning = dataclasses.replace(config.cloning, agents=3000)
-        changes |= dict(agents=20_000, flow=flow, best_response=response, cloning=cloning, judge_every=5)
+        changes |= dict(agents=20_000, flow=flow, best_response=response, cloning=cloning)
+        changes |= dict(judge_every=1 if isinstance(game, LinearQuadratic) else 5)  # K is 10 there
     elif preset == "lecture":
         # The errors of the clone move the crowd. A rate of 3e-3 is too slow for it: 1500 steps from nothing,
         # total variation to the population of what it clones 0.10 instead of 0.06.

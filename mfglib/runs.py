@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class RunDirectory:
-    """settings.json, the newest checkpoint-KKKK.safetensors, and history.csv, which is there once the run is done.
+    """settings.json, the newest checkpoint-KKKK.safetensors, learners-KKKK.safetensors of each iteration, and
+    history.csv, which is there once the run is done.
 
     A checkpoint holds all weights, M_SL and the history so far. It is written beside and renamed, so that a run killed
     at any moment leaves a whole one. Random numbers derive from (seed, iteration, purpose): there is no other state.
+    The learners' weights stay, so that every iteration can be measured later (`mfglib.fictitious_play.replay`).
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
@@ -52,10 +54,12 @@ class RunDirectory:
         """Write the state after iteration rows[-1], then drop the checkpoint before it."""
         before = self.latest()
         (self.path / "history.csv").unlink(missing_ok=True)  # of a shorter run, which this one extends
-        file = self.path / f"checkpoint-{rows[-1]['iteration']:04d}.safetensors"
-        temporary = file.with_suffix(".part")
-        save_file(state, temporary, metadata={"history": json.dumps(rows)})
-        os.replace(temporary, file)
+        k = rows[-1]["iteration"]
+        # Algo. 1's past best responses are those of earlier iterations, which have their own files.
+        learners = {n: v for n, v in state.items() if n.startswith("weights.") and not n.startswith("weights.past.")}
+        _save(learners_file(self.path, k), learners)
+        file = self.path / f"checkpoint-{k:04d}.safetensors"
+        _save(file, state, metadata={"history": json.dumps(rows)})
         if before is not None and before != file:
             before.unlink()
 
@@ -70,6 +74,11 @@ class RunDirectory:
 
     def finish(self, rows: list[dict[str, Any]]) -> None:
         write(self.path / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def learners_file(directory: Path, k: int) -> Path:
+    """Where a run keeps the weights after iteration k."""
+    return directory / f"learners-{k:04d}.safetensors"
 
 
 def describe(game: object) -> dict[str, Any]:
@@ -113,13 +122,20 @@ def _jsonable(value: Any) -> Any:
 
 
 def code_fingerprint() -> str:
-    """Hash of the module's code without comments and docstrings: what results depend on, without pictures and the
-    command line."""
+    """Hash of the module's code without comments and docstrings: what runs depend on, without pictures, the command
+    line, and what only looks at runs."""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted((ROOT / "mfglib").rglob("*.py")):
-        if not file.stem.startswith(("plots", "widgets", "__main__")):
+        if not file.stem.startswith(("plots", "widgets", "__main__", "theory", "laboratory")):
             digest.update(file.relative_to(ROOT).as_posix().encode() + _stripped(file).encode())
     return digest.hexdigest()
+
+
+def _save(file: Path, tensors: dict[str, Tensor], **options: Any) -> None:
+    """Write beside and rename."""
+    temporary = file.with_suffix(".part")
+    save_file(tensors, temporary, **options)
+    os.replace(temporary, file)
 
 
 def _remove(directory: Path) -> None:

@@ -113,6 +113,20 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
     return GridBestResponse(float(grid.initial @ V[0]), V, best)
 
 
+class GridActions:
+    """Any policy as a table: in each cell, actions (T, m, S, k), clipped to the bounds, and their shares (T, m, S)."""
+
+    def __init__(self, grid: Grid, actions: Tensor, shares: Tensor) -> None:
+        T, m = grid.game.horizon, len(grid.x)
+        if actions.shape[:2] != (T, m) or shares.shape != actions.shape[:3]:
+            raise ValueError(
+                f"actions, shares: expected shapes ({T}, {m}, S, {grid.game.action_dim}) and ({T}, {m}, S), got "
+                f"{tuple(actions.shape)} and {tuple(shares.shape)}"
+            )
+        bound = grid.actions.amax(0)
+        self.grid, self.actions, self.shares = grid, actions.double().clamp(-bound, bound), shares.double()
+
+
 # t, the mass (m,) of those who act -> actions (m, S, k) in each cell and their shares (m, S)
 Actions = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
@@ -127,6 +141,10 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: float | N
         if policy.actions.shape[1] != m:
             raise ValueError(f"policy: expected a best response on {m} cells, got one on {policy.actions.shape[1]}")
         return lambda t, mass: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
+    if isinstance(policy, GridActions):
+        if policy.grid is not grid:
+            raise ValueError("policy: expected a table of actions on this grid, got one on another")
+        return lambda t, mass: (policy.actions[t], policy.shares[t])
     if isinstance(policy, GridPolicy) and policy.grid is grid:
         return lambda t, mass: _likely(grid, policy.probabilities[t].double())
     S = samples or SAMPLES[grid.state_dim]

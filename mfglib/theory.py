@@ -1,0 +1,159 @@
+"""Every error that the theorem speaks of, measured exactly in a run, and what they add up to (paper, Section 4).
+
+With γ(π; μ) = max_π' J(π', μ) − J(π, μ), μ_k the population that the average policy π̄_k makes, Ḡ_k the flow, Π_k the
+average that draws one of π*_1..π*_k once an episode, and P_k its population, for every game and without assumptions
+
+    e_k^true = (1/k) Σ_i ε_br^i                                          best responses
+             + (1/k) Σ_i [γ(π*_i; μ_{i−1}) − γ(π*_i; Ḡ_{i−1})]           flow
+             + (1/k) Σ_i [γ(π*_i; P_{i−1}) − γ(π*_i; μ_{i−1})] + γ(π̄_k; μ_k) − γ(Π_k; P_k)       cloning
+             + (1/k) Σ_i [γ(π*_i; P_k) − γ(π*_i; P_{i−1})]               fictitious play itself,
+
+since J(Π_k, μ) is the mean of J(π*_i, μ). The bounds replace a difference of gaps by what the crowd's change is worth,
+γ(π; μ) − γ(π; ν) <= γ(b; ν) + γ(π; μ) − γ(π; ν) with b the best response to μ. Notebook 03 has the proofs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mfglib.exact.grid import GridPopulation
+from mfglib.exact.grid_solver import GridActions
+from mfglib.theory_judge import Judge
+
+PARTS = ("best_response", "flow", "cloning", "play")
+
+
+@dataclass
+class _Past:
+    """Tables of π*_1..π*_k, where each was in the population of its training, and running sums over i <= k."""
+
+    tables: list[GridActions] = field(default_factory=list)
+    masses: list[Tensor] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def mean(self, name: str, value: float) -> float:
+        """(1/k) Σ_{i <= k} of a term whose k-th value this is."""
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        return self.sums[name] / len(self.tables)
+
+
+def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: int | None = None) -> pd.DataFrame:
+    """A row for each iteration k = 0..K of a DEDA-FP run with uniform averaging; `learners` as from
+    `mfglib.fictitious_play.replay`, `total` their number if it is known. Row 0 only has e, e_true, epsilon_cnf and
+    span_flow.
+
+    Columns, in units of reward: epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k);
+    part_best_response, part_flow, part_cloning, part_play, which add up to e_true; bound_flow, bound_cloning and
+    bound_play, which are never below the part of the same name, and bound, their sum with part_best_response;
+    span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_play = Λ(P_k, P_{k−1}) (`Judge.span`); and
+    worse = J(Π_k, μ_k) − J(π̄_k, μ_k).
+    Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_play between P_k
+    and P_{k−1}. Distances between policies, max_t ∫ W1(π̄_k(·|x), ·) dx, to the two averages of π*_1..π*_k:
+    epsilon_sl_uniform (every π*_i weighs the same in every state, as the theorem writes it) and epsilon_sl (weighted by
+    who is there, as agents in M_SL are, which makes the average's population that of Π_k); epsilon_sl_crowd is the
+    latter, integrated against μ_k instead of dx. Between densities, settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best
+    response to P_k, and reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx. contraction_reply and contraction_clone: Lipschitz
+    constants of where agents go (`ClosedFormJudge.contraction`).
+    """
+    rows, past, before = [], _Past(), None
+    bar = tqdm(learners, desc="error terms", total=total, **({} if progress else {"disable": True}))
+    for learned in bar:
+        k, policy = learned.iteration, judge.tabulate(learned.policy, learned.iteration)
+        mu, model = judge.crowd([policy]), judge.seen(learned.population)
+        row = dict(iteration=k, e=judge.gap(policy, model), e_true=judge.gap(policy, mu))
+        row |= dict(epsilon_cnf=judge.wasserstein(model, mu))
+        if before is None:
+            rows.append(row | dict(span_flow=judge.span(model, mu)))
+            before = _Crowds(model, mu, mu)
+            continue
+        reply = judge.tabulate(learned.best_response, k)
+        past.tables.append(reply)
+        past.masses.append(judge.mass(reply, before.model))
+        now = _Crowds(model, mu, judge.crowd(past.tables))
+        row |= _gaps(judge, past, policy, before, now) | _policy_distances(judge, past, policy, mu)
+        row |= dict(w1_cloning=judge.wasserstein(mu, now.mixture))
+        row |= dict(w1_play=judge.wasserstein(now.mixture, before.mixture), span_flow=judge.span(model, mu))
+        row |= dict(span_cloning=judge.span(mu, now.mixture), span_play=judge.span(now.mixture, before.mixture))
+        row |= dict(contraction_reply=judge.contraction(reply), contraction_clone=judge.contraction(policy))
+        rows.append(row | _add_up(past, row))
+        before = now
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Crowds:
+    """Ḡ_k, μ_k and P_k."""
+
+    model: GridPopulation
+    true: GridPopulation
+    mixture: GridPopulation
+
+
+def _gaps(judge: Judge, past: _Past, policy: GridActions, before: _Crowds, now: _Crowds) -> dict[str, float]:
+    """The gaps of iteration k that the identity and the bounds are made of."""
+    reply, gap, best = past.tables[-1], judge.gap, judge.best
+    next_reply = best(now.mixture)
+    own = judge.mass(next_reply, now.mixture) - judge.mass(reply, now.mixture)
+    average, average_in_true = gap(past.tables, now.mixture), gap(past.tables, now.true)
+    moved = average - gap(past.tables, before.mixture)  # of what Π_k gains, when the crowd goes from P_{k−1} to P_k
+    return dict(
+        epsilon_br=gap(reply, before.model),
+        e_average=average,
+        in_true=gap(reply, before.true),
+        in_mixture=gap(reply, before.mixture),
+        worse=gap(policy, now.true) - average_in_true,
+        slack_flow=gap(best(before.true), before.model),
+        slack_cloning=gap(best(before.mixture), before.true),
+        slack_now=gap(best(now.true), now.mixture),
+        steps=len(past.tables) * (gap(next_reply, before.mixture) + moved),
+        settling=float(own.square().sum() / judge.grid.volume),
+        reach=float((past.masses[-1] - before.mixture.mass).square().sum() / judge.grid.volume),
+    )
+
+
+def _add_up(past: _Past, row: dict[str, float]) -> dict[str, float]:
+    """The four parts and their bounds."""
+    trained = past.mean("br", row["epsilon_br"])
+    flow = past.mean("flow", row["in_true"] - row["epsilon_br"])
+    cloned = past.mean("cloning", row["in_mixture"] - row["in_true"])
+    now = row["e_true"] - row["e_average"]
+    play = row["e_average"] - trained - flow - cloned
+    parts = dict(best_response=trained, flow=flow, cloning=cloned + now, play=play)
+    bounds = dict(
+        flow=flow + past.mean("slack flow", row["slack_flow"]),
+        cloning=parts["cloning"] + past.mean("slack cloning", row["slack_cloning"]) + row["slack_now"],
+        play=past.mean("steps", row["steps"]),
+    )
+    total = trained + sum(bounds.values())
+    return {f"part_{n}": parts[n] for n in PARTS} | {f"bound_{n}": v for n, v in bounds.items()} | dict(bound=total)
+
+
+def _policy_distances(judge: Judge, past: _Past, policy: GridActions, crowd: GridPopulation) -> dict[str, float]:
+    """ε_sl in three versions: W1 between the clone and the averages, state by state."""
+    T, k = judge.game.horizon, len(past.tables)
+    masses = torch.stack([m[:T] for m in past.masses])  # (k, T, m)
+    total = masses.sum(0)
+    weighted = torch.where(total > 0, masses / total, 1 / k)
+    even, near, h = np.zeros(T), np.zeros(T), judge.grid.h[0]
+    among = np.zeros(T)
+    for t in range(T):
+        atoms = torch.cat([p.actions[t, :, :, 0] for p in past.tables], 1)  # (m, k S)
+        shares = [p.shares[t] for p in past.tables]
+        clone = policy.actions[t, :, :, 0], policy.shares[t]
+        even[t] = (atoms_wasserstein(*clone, atoms, torch.cat([s / k for s in shares], 1)) * h).sum()
+        by_state = torch.cat([s * w[t][:, None] for s, w in zip(shares, weighted, strict=True)], 1)
+        off = atoms_wasserstein(*clone, atoms, by_state)  # (m,)
+        near[t], among[t] = (off * h).sum(), (off * crowd.mass[t]).sum()
+    return dict(epsilon_sl_uniform=even.max(), epsilon_sl=near.max(), epsilon_sl_crowd=among.max())
+
+
+def atoms_wasserstein(x: Tensor, p: Tensor, y: Tensor, q: Tensor) -> Tensor:
+    """W1 between atoms x: (m, S) with shares p and atoms y: (m, S') with shares q, row by row: (m,)."""
+    points, order = torch.cat([x, y], 1).sort(1)
+    difference = torch.cat([p, -q], 1).gather(1, order).cumsum(1)[:, :-1]
+    return (difference.abs() * points.diff(dim=1)).sum(1)
