@@ -21,17 +21,24 @@ SEEDS = range(2 if PRESET == "smoke" else 4)
 ALGORITHMS = ["deda-fp", "algo-2", "algo-1"]
 # game: variants, which are schedules of averaging or algorithms
 RUNS = {"lq": ["uniform", "geometric"], **dict.fromkeys(["lq-bounded", "beach-bar", "four-rooms"], ALGORITHMS)}
+# Runs whose error terms are measured: game and variant.
+THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
 NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
 # What a notebook reads beside the code: parameter and file.
 DATA = {
     "02_deda_fp_on_lq": {"runs_csv": f"{FIGURES}/data/lq_runs.csv"},
+    "03_error_propagation": {
+        "lq_csv": f"{FIGURES}/data/lq_errors.csv",
+        "beach_csv": f"{FIGURES}/data/beach-bar_errors.csv",
+    },
     "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv"},
     "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
     "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
 }
 
 CODE = sorted(str(path) for path in Path("mfglib").rglob("*.py"))
-LEARNING = [path for path in CODE if not Path(path).stem.startswith(("plots", "widgets"))]
+LOOKING = ("plots", "widgets", "theory", "laboratory")  # no training depends on these
+LEARNING = [path for path in CODE if not Path(path).stem.startswith(LOOKING)]
 
 
 def figures(notebook):
@@ -44,11 +51,17 @@ def histories(game):
     return expand(f"{RESULTS}/{game}/{{variant}}/seed-{{seed}}/history.csv", variant=RUNS[game], seed=SEEDS)
 
 
+def error_terms(game):
+    return expand(f"{RESULTS}/{game}/{THEORY[game]}/seed-{{seed}}/errors.csv", seed=SEEDS)
+
+
 rule all:
     input:
         # the histories by name: otherwise a fresh clone, where only their summaries are committed, would not train
         [histories(game) for game in RUNS],
         expand(f"{FIGURES}/data/{{game}}_runs.csv", game=RUNS),
+        [error_terms(game) for game in THEORY],
+        expand(f"{FIGURES}/data/{{game}}_errors.csv", game=THEORY),
         [[f"{RESULTS}/notebooks/{path.name}", *figures(path)] for path in NOTEBOOKS],
 
 
@@ -76,6 +89,34 @@ rule summary:
         f"{FIGURES}/data/{{game}}_runs.csv",
     wildcard_constraints:
         game="|".join(RUNS),
+    shell:
+        "{PYTHON} -m mfglib summary {input} --output {output}"
+
+
+# What the theorem calls errors, measured from the learners that the run has kept.
+rule errors:
+    input:
+        run=f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
+        code=CODE,
+    output:
+        f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/errors.csv",
+    wildcard_constraints:
+        game="|".join(THEORY),
+        variant="|".join(THEORY.values()),
+    threads: 1
+    params:
+        directory=lambda wildcards, output: str(Path(output[0]).parent),
+    shell:
+        "{PYTHON} -m mfglib errors {wildcards.game} --directory {params.directory}"
+
+
+rule errors_summary:
+    input:
+        lambda wildcards: error_terms(wildcards.game),
+    output:
+        f"{FIGURES}/data/{{game}}_errors.csv",
+    wildcard_constraints:
+        game="|".join(THEORY),
     shell:
         "{PYTHON} -m mfglib summary {input} --output {output}"
 

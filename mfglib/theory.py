@@ -47,18 +47,21 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
     `mfglib.fictitious_play.replay`, `total` their number if it is known. Row 0 only has e, e_true, epsilon_cnf and
     span_flow.
 
-    Columns, in units of reward: epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k);
-    part_best_response, part_flow, part_cloning, part_play, which add up to e_true; bound_flow, bound_cloning and
-    bound_play, which are never below the part of the same name, and bound, their sum with part_best_response;
-    span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_play = Λ(P_k, P_{k−1}) (`Judge.span`); and
-    worse = J(Π_k, μ_k) − J(π̄_k, μ_k).
+    Columns, in units of reward:
+        epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k);
+        part_best_response, part_flow, part_cloning, part_play, which add up to e_true;
+        bound_flow, bound_cloning, bound_play, never below the parts of these names, and bound, their sum with
+        part_best_response;
+        in_true, in_mixture, in_next: the gap of π*_k against μ_{k−1}, P_{k−1} and P_k;
+        worse = J(Π_k, μ_k) − J(π̄_k, μ_k);
+        span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_play = Λ(P_k, P_{k−1}) (`Judge.span`).
     Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_play between P_k
-    and P_{k−1}. Distances between policies, max_t ∫ W1(π̄_k(·|x), ·) dx, to the two averages of π*_1..π*_k:
-    epsilon_sl_uniform (every π*_i weighs the same in every state, as the theorem writes it) and epsilon_sl (weighted by
-    who is there, as agents in M_SL are, which makes the average's population that of Π_k); epsilon_sl_crowd is the
-    latter, integrated against μ_k instead of dx. Between densities, settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best
-    response to P_k, and reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx. contraction_reply and contraction_clone: Lipschitz
-    constants of where agents go (`ClosedFormJudge.contraction`).
+    and P_{k−1}. Between densities: settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best response to P_k, and
+    reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx.
+    Between policies, max_t ∫ W1(π̄_k(·|x), ·) dx to two averages of π*_1..π*_k: epsilon_sl_uniform (each π*_i weighs the
+    same in every state, as the theorem writes it) and epsilon_sl (weighted by who is there, as in M_SL, which makes the
+    average's population P_k); epsilon_sl_crowd is the latter, integrated against μ_k instead of dx.
+    contraction_reply, contraction_clone: Lipschitz constants of where agents go (`ClosedFormJudge.contraction`).
     """
     rows, past, before = [], _Past(), None
     bar = tqdm(learners, desc="error terms", total=total, **({} if progress else {"disable": True}))
@@ -106,6 +109,7 @@ def _gaps(judge: Judge, past: _Past, policy: GridActions, before: _Crowds, now: 
         e_average=average,
         in_true=gap(reply, before.true),
         in_mixture=gap(reply, before.mixture),
+        in_next=gap(reply, now.mixture),
         worse=gap(policy, now.true) - average_in_true,
         slack_flow=gap(best(before.true), before.model),
         slack_cloning=gap(best(before.mixture), before.true),

@@ -169,8 +169,7 @@ def random_policies(judge: Judge, n: int, seed: int, contraction: float | None =
     middle, half = (x[0] + x[-1]) / 2, (x[-1] - x[0]) / 2
     tables = []
     for i in range(n):
-        reach = 0.6 * half
-        places = middle + reach * random.uniform(-1, 1, (T, 1))
+        places = middle + (0.6 if contraction is None else 0.3) * half * random.uniform(-1, 1, (T, 1))
         slope = np.array([0.0, 1.0, 0.5, -0.5])[i % 4] if contraction is None else contraction * random.uniform(-1, 1)
         a = places + slope * (x - middle) - x
         if contraction is not None:
@@ -180,7 +179,7 @@ def random_policies(judge: Judge, n: int, seed: int, contraction: float | None =
             a = bound * np.sign(random.uniform(-1, 1, (T, len(x))))
         elif i % 4 == 2:
             a = bound * random.uniform(-1, 1, (T, len(x)))
-        spread = bound * random.uniform(0, 0.2) * (i % 2)
+        spread = bound * random.uniform(0, 0.05) * (i % 2)
         both = torch.from_numpy(np.stack([a - spread, a + spread], -1))[..., None]
         tables.append(GridActions(grid, both, torch.full(both.shape[:3], 0.5)))
     return tables

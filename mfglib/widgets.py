@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from mfglib import plots
 from mfglib.exact import LQEquilibrium, lq_equilibrium
 from mfglib.exploitability import Exploitability, exploitability
-from mfglib.games import LinearQuadratic
+from mfglib.games import BeachBar, LinearQuadratic
+from mfglib.laboratory import Dials, experiment
 from mfglib.policy import AffinePolicy
 
 SLIDERS = {  # name: start, end, step
@@ -54,6 +55,53 @@ def scaled_equilibrium(game: LinearQuadratic, share: float) -> tuple[LQEquilibri
     return eq, exploitability(game, AffinePolicy(share * eq.K, share * eq.k))
 
 
+DIALS = ("br", "sl", "cnf")
+SIZES = [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3]
+ITERATIONS = {"linear-quadratic": 200, "beach bar": 60}  # what can be had in a second
+
+
+def error_laboratory(**start: float) -> ipywidgets.VBox:
+    """Dials for the three errors of `mfglib.laboratory`, beside the exploitability that they lead to.
+
+    `start`: first values, br, sl and cnf out of `SIZES`, decay in [0, 2]. A move is answered in about a second.
+    """
+    dials = {n: ipywidgets.SelectionSlider(options=SIZES, value=start.get(n, 0.0), description=n) for n in DIALS}
+    dials["decay"] = ipywidgets.FloatSlider(value=start.get("decay", 0.0), min=0, max=2, step=0.25, description="decay")
+    dials["random"] = ipywidgets.Checkbox(value=False, description="random signs")
+    game = ipywidgets.Dropdown(options=list(ITERATIONS), description="game")
+    picture = ipywidgets.Image(format="png")
+
+    def draw(_: Any = None) -> None:
+        chosen = Dials(**{name: dial.value for name, dial in dials.items()})
+        picture.value = _laboratory_picture(game.value, chosen)
+
+    for control in (game, *dials.values()):
+        control.observe(draw, names="value")
+    draw()
+    controls = [game, *dials.values()]
+    return ipywidgets.VBox([ipywidgets.HBox(controls[i : i + 3]) for i in (0, 3)] + [picture])
+
+
+def _laboratory_picture(name: str, dials: Dials) -> bytes:
+    game, iterations = (LinearQuadratic() if name == "linear-quadratic" else BeachBar()), ITERATIONS[name]
+    fig = Figure(figsize=(7.5, 3.2), layout="constrained")
+    ax = fig.add_subplot()
+    for label, chosen, style in (("exact learners", Dials(), "--"), ("with these errors", dials, "-")):
+        table = experiment(game, iterations, chosen).iloc[1:]
+        colour = plots.EXACT if style == "--" else plots.LEARNED
+        ax.plot(table["iteration"], table["e_true"], style, color=colour, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="iteration k", ylabel="exploitability")
+    ax.set_title(f"after {iterations} iterations: {table['e_true'].iloc[-1]:.4g}")
+    ax.legend()
+    return _png(fig)
+
+
+def _png(fig: Figure) -> bytes:
+    out = io.BytesIO()
+    fig.savefig(out, format="png", dpi=90)
+    return out.getvalue()
+
+
 def _picture(game: LinearQuadratic, share: float) -> bytes:
     eq, judged = scaled_equilibrium(game, share)
     fig = Figure(figsize=(7.5, 3.2), layout="constrained")
@@ -65,6 +113,4 @@ def _picture(game: LinearQuadratic, share: float) -> bytes:
     ax.set(ylim=(-1.6, 1.6), xlabel="time t", ylabel="state x")
     ax.set_title(f"exploitability of the chosen policy: {judged.value:.4f}")
     ax.legend(loc="lower right", ncols=3)
-    out = io.BytesIO()
-    fig.savefig(out, format="png", dpi=90)
-    return out.getvalue()
+    return _png(fig)

@@ -108,3 +108,23 @@ def test_import_and_help_raise_no_warning():
     for code in (["-c", "import mfglib, mfglib.plots, mfglib.widgets; mfglib.solve"], ["-m", "mfglib", "--help"]):
         result = subprocess.run([sys.executable, "-W", "error", *code], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0 and not result.stderr, result.stderr
+
+
+def test_errors_of_a_run_go_beside_it_and_into_a_summary(call, tmp_path):
+    directory = tmp_path / "smoke" / "lq" / "uniform" / "seed-0"
+    call("train", "lq", "--preset", "smoke", "--directory", directory)
+    call("errors", "lq", "--directory", directory, "--cells", 100)
+    table = pd.read_csv(directory / "errors.csv")
+    assert list(table["iteration"]) == [0, 1, 2] and (table["bound"][1:] >= table["e_true"][1:]).all()
+    call("summary", directory / "errors.csv", "--output", tmp_path / "table.csv")
+    summary = pd.read_csv(tmp_path / "table.csv")
+    np.testing.assert_allclose(summary["e_true"], table["e_true"], rtol=1e-5)
+    assert set(summary["game"]) == {"lq"} and "exact_exploitability" not in summary
+    with pytest.raises(SystemExit, match="expected a deda-fp run of BeachBar"):
+        call("errors", "beach-bar", "--directory", directory)
+    with pytest.raises(SystemExit, match="no history.csv"):
+        call("errors", "lq", "--directory", tmp_path)
+    other = tmp_path / "geometric"
+    call("train", "lq", "--averaging", "geometric", "--preset", "smoke", "--iterations", 1, "--directory", other)
+    with pytest.raises(SystemExit, match="uniform averaging, got 'geometric'"):
+        call("errors", "lq", "--directory", other)

@@ -178,3 +178,13 @@ def test_scaled_equilibrium_is_the_equilibrium_at_one():
     eq, judged = widgets.scaled_equilibrium(game, 1.0)
     assert abs(judged.value) < 1e-10 and abs(judged.policy_value - lq_equilibrium(game).value) < 1e-10
     assert widgets.scaled_equilibrium(game, 0.5)[1].value > 0
+
+
+def test_the_laboratory_answers_to_its_dials():
+    panel = widgets.error_laboratory(br=0.01)
+    controls = {c.description: c for row in panel.children[:-1] for c in row.children}
+    assert set(controls) == {"game", "br", "sl", "cnf", "decay", "random signs"} and controls["br"].value == 0.01
+    changes = dict(br=0.1, sl=0.03, cnf=0.1, decay=1.0) | {"random signs": True, "game": "beach bar"}
+    for name, value in changes.items():
+        before, controls[name].value = bytes(panel.children[-1].value), value
+        assert bytes(panel.children[-1].value) != before, name

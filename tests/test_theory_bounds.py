@@ -1,0 +1,142 @@
+"""Derived constants and the bounds that they give (`mfglib.theory_bounds`)."""
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mfglib.exact.grid import GridPopulation
+from mfglib.exact.grid_solver import GridActions
+from mfglib.games import BeachBar, LinearQuadratic
+from mfglib.runs import ROOT
+from mfglib.theory_bounds import (
+    beach_constants,
+    bounds,
+    check,
+    lq_constants,
+    point_flows,
+    policy_distance,
+    random_policies,
+)
+from mfglib.theory_judge import judge_of
+
+BAR, LQ = BeachBar(horizon=5), LinearQuadratic(horizon=5)
+KAPPA = 0.3
+
+
+@cache
+def judge(name):
+    return judge_of(BAR, 50) if name == "beach bar" else judge_of(LQ, 150)
+
+
+def constants(name):
+    return beach_constants(judge(name).grid) if name == "beach bar" else lq_constants(judge(name).grid, KAPPA, KAPPA)
+
+
+def checked(name, c, seed=0):
+    j, contraction = judge(name), None if name == "beach bar" else KAPPA
+    return check(j, c, random_policies(j, 12, seed, contraction), point_flows(j, 8, seed)).set_index("constant")
+
+
+@pytest.mark.parametrize("name", ["beach bar", "LQ"])
+def test_no_random_pair_is_above_a_constant(name):
+    table = checked(name, constants(name))
+    assert list(table.index) == ["L", "L_MF", "L_pi", "C_FP"]
+    assert (table["share"] <= 1).all() and (table["largest"] > 0).all()
+
+
+def test_the_check_would_find_constants_that_are_too_small():
+    """Those of a game in which crowds matter a tenth as much, and of agents who keep together better than they do."""
+    few = dataclasses.replace(
+        constants("LQ"), L=lq_constants(judge_of(LinearQuadratic(c_m=0.1, horizon=5), 150).grid, KAPPA, KAPPA).L
+    )
+    assert checked("LQ", few)["share"]["L"] > 1
+    narrow = dataclasses.replace(constants("beach bar"), C_FP=0.1, L=constants("beach bar").L / 20)
+    assert (checked("beach bar", narrow).loc[["L", "C_FP"], "share"] > 1).all()
+
+
+def test_random_policies_are_of_the_class():
+    j = judge("LQ")
+    for table in random_policies(j, 8, 1, KAPPA):
+        assert j.contraction(table) <= KAPPA + 1e-6
+        assert table.actions.abs().max() < j.grid.actions.max()  # clipping would be another policy
+
+
+def test_on_the_beach_no_constant_with_respect_to_w1_holds_on_all_grids():
+    """Two crowds, a cell apart, at the edge of where an agent may be: their distance shrinks with the cells, what they
+    are worth to the agent does not."""
+    ratios = []
+    for cells in (50, 100, 200):
+        j = judge_of(BAR, cells)
+        grid = j.grid
+        at_bar = (BAR.bar - grid.x).view(1, cells, 1, 1).expand(BAR.horizon, -1, -1, -1)
+        policy = GridActions(grid, at_bar, torch.ones(BAR.horizon, cells, 1))  # clipped to the largest speed
+        own = j.mass(policy, j.crowd([policy]))[-1]
+        edge = int(own.diff().abs().argmax())
+        pair = []
+        for cell in (edge, edge + 1):
+            mass = torch.zeros(BAR.horizon + 1, cells, dtype=torch.float64)
+            mass[:, cell] = 1.0
+            pair.append(GridPopulation(grid, mass))
+        change = abs(j.value(policy, pair[0]) - j.value(policy, pair[1]))
+        ratios.append(change / j.wasserstein(*pair))
+        assert ratios[-1] <= beach_constants(grid).L
+    assert ratios[1] > 1.6 * ratios[0] and ratios[2] > 1.6 * ratios[1]
+
+
+def test_distance_of_policies():
+    j = judge("beach bar")
+    shape = (BAR.horizon, 50, 1)
+    still, moved = (GridActions(j.grid, torch.full((*shape, 1), v), torch.ones(shape)) for v in (0.0, 0.1))
+    assert policy_distance(j, still, moved) == pytest.approx(0.1, rel=1e-6)  # the beach has length 1
+    assert policy_distance(j, still, still) == 0
+
+
+@pytest.mark.parametrize(("game", "file"), [("beach", "beach-bar"), ("LQ", "lq")])
+def test_bounds_of_the_stored_runs_are_never_below_the_truth(game, file):
+    """The theorem's claim, on every iteration of every stored run."""
+    stored = pd.read_csv(ROOT / f"figures/data/{file}_errors.csv")
+    j = judge_of(BeachBar()) if game == "beach" else judge_of(LinearQuadratic())
+    if game == "LQ":
+        c, c_m = lq_constants(j.grid, 0.3, 1.2), None
+        assert stored["contraction_reply"].max() < 0.3 and stored["contraction_clone"].max() < 1.2
+    else:
+        c, c_m = beach_constants(j.grid), 1.0
+    assert stored["seed"].nunique() == 4
+    for _, run in stored.groupby("seed"):
+        table = bounds(run, c, c_m)
+        assert len(table) == len(run) - 1 and (table["e_true"] > 0).all()
+        for column in set(table) - {"iteration", "e_true", "potential"}:
+            assert (table[column] >= table["e_true"]).all(), column
+        if c_m:
+            average = run["e_average"].to_numpy()[1:]
+            for k in range(2, len(average) + 1):
+                assert average[k // 2 - 1 : k].min() <= table["potential"].iloc[k - 1]
+
+
+def test_bounds_by_hand():
+    """Two iterations of made-up terms."""
+    columns = ("e", "e_true", "epsilon_cnf", "epsilon_br", "epsilon_sl", "epsilon_sl_uniform", "bound")
+    rows = [(9, 8, 0.1, np.nan, np.nan, np.nan, np.nan), (3, 4, 0.2, 0.5, 0.7, 0.9, 6), (1, 2, 0.3, 0.4, 0.6, 0.8, 5)]
+    table = pd.DataFrame([dict(zip(columns, row, strict=True), iteration=k) for k, row in enumerate(rows)])
+    c = dataclasses.replace(constants("LQ"), L=2.0, L_MF=3.0, L_pi=5.0, C_FP=7.0, diameter=11.0)
+    out = bounds(table, c)
+    # C1 = 4 · 2 · 3, C2 = 2 · 2 · 7
+    assert out["printed"][1] == pytest.approx(3 / 2 + (2 * 0.4 + 24 * (0.8 + 0.3) + 28) / 2 + 4 * 2 * 0.3)
+    assert out["printed"][0] == pytest.approx(3 + 4 * 2 * 0.2)
+    second = (0.5 + 4 * 0.1 + 0.4 + 4 * (0.2 + 3 * 0.7)) / 2 + (4 * 3 + 5) * 0.6 + 4 * (11 + 7) / 2
+    assert out["constants"][1] == pytest.approx(second)
+    assert out["constants"][0] == pytest.approx(0.5 + 4 * 0.1 + (4 * 3 + 5) * 0.7 + 4 * 11)
+    assert list(out["measured"]) == [6, 5] and "span" not in out
+
+
+def test_constants_of_other_games():
+    with pytest.raises(ValueError, match="BeachBar"):
+        beach_constants(judge("LQ").grid)
+    with pytest.raises(ValueError, match="LinearQuadratic"):
+        lq_constants(judge("beach bar").grid, 0.3, 0.3)
+    with pytest.raises(ValueError, match="replies"):
+        lq_constants(judge("LQ").grid, -1.0, 0.3)
