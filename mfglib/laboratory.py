@@ -4,12 +4,14 @@ Whatever a dial does to exploitability is done by that error alone. Two games, i
 unbounded LQ game, where policies are paths of offsets, and a beach bar of few cells, where they are tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor
 
 from mfglib.exact.grid import Grid
@@ -236,9 +238,30 @@ def transitions(grid: Grid) -> Tensor:
     return result
 
 
+def floors(
+    game: Game, iterations: int, dial: str, sizes: Sequence[float], *, random: bool = False, seeds: int = 1
+) -> pd.DataFrame:
+    """What constant errors leave: exploitability over the last quarter of the iterations, above that without errors.
+
+    `dial`: "br", "sl" or "cnf". Columns size, seed and floor; `seeds` only differ with random signs."""
+    late = slice(-max(iterations // 4, 1), None)
+    exact = experiment(game, iterations)["e_true"].iloc[late].mean()
+    rows = []
+    for size in sizes:
+        for seed in range(seeds if random else 1):
+            table = experiment(game, iterations, Dials(**{dial: size}, random=random, seed=seed))
+            rows.append((size, seed, table["e_true"].iloc[late].mean() - exact))
+    return pd.DataFrame(rows, columns=["size", "seed", "floor"])
+
+
+def fall(table: pd.DataFrame) -> tuple[float, float]:
+    """Exponent of k in the exploitability of an `experiment`, over its last 95%, and half its confidence interval."""
+    last = int(table["iteration"].iloc[-1])
+    at = np.unique(np.geomspace(max(last // 20, 2), last, 40).astype(int))
+    return slope(at, table["e_true"].to_numpy()[at])
+
+
 def slope(x: np.ndarray, y: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Exponent b of y ∝ x^b by least squares on logarithms, and half the width of its confidence interval."""
-    from scipy import stats
-
     fit = stats.linregress(np.log(x), np.log(y))
     return float(fit.slope), float(stats.t.ppf((1 + confidence) / 2, len(x) - 2) * fit.stderr)

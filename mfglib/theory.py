@@ -15,7 +15,6 @@ since J(Π_k, μ) is the mean of J(π*_i, μ). The bounds replace a difference o
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -48,7 +47,8 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
     span_flow.
 
     Columns, in units of reward:
-        epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k);
+        epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k), e_weighted (of the policy of
+        (t, x) that averages the replies by who is where, as M_SL does; that of Π_k if moves ignore the population);
         part_best_response, part_flow, part_cloning, part_play, which add up to e_true;
         bound_flow, bound_cloning, bound_play, never below the parts of these names, and bound, their sum with
         part_best_response;
@@ -78,7 +78,7 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
         past.tables.append(reply)
         past.masses.append(judge.mass(reply, before.model))
         now = _Crowds(model, mu, judge.crowd(past.tables))
-        row |= _gaps(judge, past, policy, before, now) | _policy_distances(judge, past, policy, mu)
+        row |= _gaps(judge, past, policy, before, now) | _of_averages(judge, past, policy, mu)
         row |= dict(w1_cloning=judge.wasserstein(mu, now.mixture))
         row |= dict(w1_play=judge.wasserstein(now.mixture, before.mixture), span_flow=judge.span(model, mu))
         row |= dict(span_cloning=judge.span(mu, now.mixture), span_play=judge.span(now.mixture, before.mixture))
@@ -137,23 +137,33 @@ def _add_up(past: _Past, row: dict[str, float]) -> dict[str, float]:
     return {f"part_{n}": parts[n] for n in PARTS} | {f"bound_{n}": v for n, v in bounds.items()} | dict(bound=total)
 
 
-def _policy_distances(judge: Judge, past: _Past, policy: GridActions, crowd: GridPopulation) -> dict[str, float]:
-    """ε_sl in three versions: W1 between the clone and the averages, state by state."""
-    T, k = judge.game.horizon, len(past.tables)
-    masses = torch.stack([m[:T] for m in past.masses])  # (k, T, m)
+def _averages(past: _Past) -> tuple[GridActions, GridActions]:
+    """Two policies of (t, x) that average π*_1..π*_k: all the same in every state, and weighted by who was there."""
+    k, grid = len(past.tables), past.tables[0].grid
+    masses = torch.stack(past.masses)[:, :-1]  # (k, T, m)
     total = masses.sum(0)
-    weighted = torch.where(total > 0, masses / total, 1 / k)
-    even, near, h = np.zeros(T), np.zeros(T), judge.grid.h[0]
-    among = np.zeros(T)
-    for t in range(T):
-        atoms = torch.cat([p.actions[t, :, :, 0] for p in past.tables], 1)  # (m, k S)
-        shares = [p.shares[t] for p in past.tables]
-        clone = policy.actions[t, :, :, 0], policy.shares[t]
-        even[t] = (atoms_wasserstein(*clone, atoms, torch.cat([s / k for s in shares], 1)) * h).sum()
-        by_state = torch.cat([s * w[t][:, None] for s, w in zip(shares, weighted, strict=True)], 1)
-        off = atoms_wasserstein(*clone, atoms, by_state)  # (m,)
-        near[t], among[t] = (off * h).sum(), (off * crowd.mass[t]).sum()
-    return dict(epsilon_sl_uniform=even.max(), epsilon_sl=near.max(), epsilon_sl_crowd=among.max())
+    weights = torch.where(total > 0, masses / total, 1 / k)
+    atoms = torch.cat([p.actions for p in past.tables], 2)
+    even = torch.cat([p.shares / k for p in past.tables], 2)
+    near = torch.cat([p.shares * w[..., None] for p, w in zip(past.tables, weights, strict=True)], 2)
+    return GridActions(grid, atoms, even), GridActions(grid, atoms, near)
+
+
+def _of_averages(judge: Judge, past: _Past, policy: GridActions, crowd: GridPopulation) -> dict[str, float]:
+    """ε_sl in three versions, W1 between the clone and the averages, state by state; and the gap of its model."""
+    T, (uniform, weighted) = judge.game.horizon, _averages(past)
+
+    def off(average: GridActions) -> Tensor:  # (T, m)
+        parts = [(p.actions[..., 0].flatten(0, 1), p.shares.flatten(0, 1)) for p in (policy, average)]
+        return atoms_wasserstein(*parts[0], *parts[1]).view(T, -1)
+
+    near, h = off(weighted), judge.grid.h[0]
+    return dict(
+        epsilon_sl_uniform=float((off(uniform).sum(1) * h).max()),
+        epsilon_sl=float((near.sum(1) * h).max()),
+        epsilon_sl_crowd=float((near * crowd.mass[:T]).sum(1).max()),
+        e_weighted=judge.gap(weighted, judge.crowd([weighted])),
+    )
 
 
 def atoms_wasserstein(x: Tensor, p: Tensor, y: Tensor, q: Tensor) -> Tensor:

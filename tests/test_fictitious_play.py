@@ -20,6 +20,8 @@ from mfglib import exploitability, solve
 from mfglib.checks import DivergenceError
 from mfglib.cloning import CloningConfig
 from mfglib.exact import lq_equilibrium
+from mfglib.exploitability import best_response_gap
+from mfglib.fictitious_play import replay
 from mfglib.flow import FlowConfig, TimeFlow
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.mixture import MixturePolicy, UniformMixture
@@ -28,6 +30,7 @@ from mfglib.population import Particles
 from mfglib.presets import PRESETS, Config
 from mfglib.rl import LookaheadConfig, LookaheadPolicy, PPOConfig
 from mfglib.rollout import rollout
+from mfglib.seeds import generator
 
 GAME = LinearQuadratic(horizon=4)
 TINY = Config(
@@ -523,3 +526,36 @@ def test_learning_rates_of_average_and_flow_fall_from_iteration_settle_on(monkey
     rates["clone"].clear()
     tiny(BAR, iterations=4)
     assert rates["clone"] == [first[0]] * 4
+
+
+@both_learners
+def test_replay_gives_back_the_learners_of_every_iteration(config, tmp_path):
+    game = BeachBar(horizon=3)
+    solution = tiny(game, config=config, directory=tmp_path / "run", certify=True)
+    learned = list(replay(game, tmp_path / "run"))
+    assert [one.iteration for one in learned] == [0, 1, 2, 3] and learned[0].best_response is None
+    x = torch.rand(20, 1, generator=gen())
+    assert learned[-1].policy.mean(1, x).equal(solution.policy.mean(1, x))
+    assert learned[-1].population.log_prob(1, x).equal(solution.population.log_prob(1, x))
+    assert not learned[1].policy.mean(1, x).equal(learned[2].policy.mean(1, x))
+    samples = 4 if config is TINY_AHEAD else None  # as the loop asks for
+    for before, one in zip(learned, learned[1:], strict=False):
+        random = generator(0, one.iteration, "gap")
+        options = dict(cells=config.judge_cells and config.judge_cells // 2, samples=samples)
+        gap = best_response_gap(game, one.best_response, before.population, random, **options)
+        assert gap == solution.history["best_response_gap"][one.iteration]
+
+
+def test_replay_asks_for_a_finished_run_of_the_same_game(tmp_path):
+    tiny(directory=tmp_path / "run", iterations=1)
+    with pytest.raises(ValueError, match="expected a deda-fp run of LinearQuadratic"):
+        list(replay(LinearQuadratic(horizon=5), tmp_path / "run"))
+    tiny(directory=tmp_path / "other", iterations=1, algorithm="algo-2")
+    with pytest.raises(ValueError, match="by algo-2"):
+        list(replay(GAME, tmp_path / "other"))
+    (tmp_path / "run" / "learners-0001.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="learners-0001"):
+        list(replay(GAME, tmp_path / "run"))
+    (tmp_path / "run" / "history.csv").unlink()
+    with pytest.raises(ValueError, match="no history.csv"):
+        list(replay(GAME, tmp_path / "run"))

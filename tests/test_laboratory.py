@@ -9,7 +9,7 @@ from mfglib.exact import grid_fictitious_play, lq_fictitious_play
 from mfglib.exact.grid import grid_of
 from mfglib.exact.grid_solver import GridActions, grid_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.laboratory import Dials, engine_of, experiment, slope, transitions
+from mfglib.laboratory import Dials, engine_of, experiment, fall, floors, slope, transitions
 
 LQ, BAR = LinearQuadratic(horizon=6), BeachBar(horizon=5)
 GAMES = {"LQ": LQ, "beach bar": BAR}
@@ -105,6 +105,16 @@ def test_slope_and_its_confidence():
     noisy = 5 * x**1.5 * np.array([1.1, 0.9, 1.05, 0.97])
     b, half = slope(x, noisy)
     assert half > 0.01 and abs(b - 1.5) < half
+
+
+def test_floors_and_falls_on_lq():
+    """Known exponents: gaps of replies add, gaps to a crowd that is off are squares, mixtures fall like 1/k."""
+    sizes = [0.1, 0.2, 0.4]
+    for dial, exponent in (("br", 1.0), ("cnf", 2.0)):
+        table = floors(LQ, 1500, dial, sizes, random=True, seeds=2)
+        assert len(table) == 6 and slope(table["size"], table["floor"])[0] == pytest.approx(exponent, abs=0.05)
+    assert len(floors(LQ, 10, "sl", sizes)) == 3
+    assert fall(experiment(LQ, 1500))[0] == pytest.approx(-1.0, abs=0.05)
 
 
 def test_bad_arguments():

@@ -1,9 +1,11 @@
+import dataclasses
+import json
 import math
 
 import pytest
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.presets import PRESETS, Config, preset_config, resolve_preset
+from mfglib.presets import PRESETS, Config, preset_config, resolve_preset, restored
 from mfglib.rl import LookaheadConfig, PPOConfig
 
 
@@ -83,3 +85,10 @@ def test_unknown_preset_is_named(monkeypatch, where):
 def test_configuration_validates_itself(given, name):
     with pytest.raises(ValueError, match=rf"Config\.{name}: expected > 0, got "):
         Config(**given)
+
+
+@pytest.mark.parametrize("game", [BeachBar(), FourRooms(), LinearQuadratic()], ids=lambda g: type(g).__name__)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_configuration_comes_back_from_what_a_run_has_stored(game, preset):
+    config = preset_config(preset, game)
+    assert restored(json.loads(json.dumps(dataclasses.asdict(config)))) == config

@@ -17,7 +17,7 @@ from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.mixture import MixturePolicy, UniformMixture
 from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy, Still
 from mfglib.population import GaussianFlow
-from mfglib.theory import atoms_wasserstein, errors
+from mfglib.theory import _averages, _Past, atoms_wasserstein, errors
 from mfglib.theory_judge import ClosedFormJudge, Judge, judge_of
 
 BAR, LQ = BeachBar(horizon=4), LinearQuadratic(horizon=4)
@@ -98,16 +98,14 @@ def test_terms_of_learners_without_errors_are_those_of_exact_fictitious_play():
     assert (later["epsilon_br"].abs() < 1e-3 * later["e_true"]).all()
     assert (table["epsilon_cnf"] == 0).all() and (later["epsilon_sl"] < 1e-9).all()
     np.testing.assert_allclose(later["part_play"], later["e_true"], rtol=2e-2)
+    np.testing.assert_allclose(later["e_weighted"], later["e_average"], rtol=1e-6)
     assert later["epsilon_sl_uniform"].iloc[-1] > 1e-3  # the state-weighted average is another policy
 
 
 def average_table(j, tables):
     """The policy of (t, x) that does on average what agents do who drew one of the tables: weighted by who is there."""
     crowd = j.crowd(tables)
-    masses = torch.stack([grid_play(j.grid, p, crowd).population.mass[:-1] for p in tables])
-    weight = torch.where(masses.sum(0) > 0, masses / masses.sum(0), 1 / len(tables))
-    shares = torch.cat([p.shares * w[..., None] for p, w in zip(tables, weight, strict=True)], 2)
-    return GridActions(j.grid, torch.cat([p.actions for p in tables], 2), shares)
+    return _averages(_Past(tables, [j.mass(p, crowd) for p in tables]))[1]
 
 
 def test_the_state_weighted_average_has_the_population_and_the_value_of_the_mixture():

@@ -1,0 +1,143 @@
+"""The theorem's terms, its bound and ours, and the error laboratory: what notebook 03 must reach.
+
+Default: the error terms that `make figures` has stored (figures/data/*_errors.csv), the laboratory, and notebook 03
+executed at the `smoke` and `lecture` presets (about 4 minutes on 2 cores). `--full` also trains one run of the game
+with the strongest attraction, and takes its average apart (2 minutes more).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from _table import report, row
+
+from mfglib import runs, solve, theory
+from mfglib.__main__ import GAMES
+from mfglib.exact import lq_fictitious_play
+from mfglib.fictitious_play import replay
+from mfglib.games import BeachBar, LinearQuadratic
+from mfglib.laboratory import Dials, experiment, fall, floors, slope
+from mfglib.theory_bounds import beach_constants, bounds, check, lq_constants, point_flows, random_policies
+from mfglib.theory_judge import judge_of
+
+PARTS = [f"part_{name}" for name in theory.PARTS]
+KAPPA = {"replies": 0.3, "clones": 1.2}
+ATTRACTION = "lq-cohesion-2"
+
+
+def of_runs(name: str, table: pd.DataFrame, game: object) -> list[dict]:
+    """Truth, parts, bounds and constants of one game's stored runs."""
+    judge = judge_of(game)
+    lq = isinstance(game, LinearQuadratic)
+    constants = lq_constants(judge.grid, **KAPPA) if lq else beach_constants(judge.grid)
+    parts = [bounds(run, constants, None if lq else game.c_m) for _, run in table.groupby("seed")]
+    later, all_bounds = table.query("iteration > 0"), pd.concat(parts)
+    off = (later[PARTS].sum(axis=1) / later["e_true"] - 1).abs().max()
+    rows = [
+        row(f"{name}: seeds", table["seed"].nunique(), "", ">= 4"),
+        row(f"{name}: iterations with e_true >= 0", 100 * (table["e_true"] >= 0).mean(), "%", ">= 100"),
+        row(f"{name}: parts add up to e_true, largest deviation", 100 * off, "%", "<= 0.1"),
+    ]
+    for bound in ("constants", "measured") if lq else ("constants", "measured", "span"):
+        held = 100 * (all_bounds[bound] >= all_bounds["e_true"]).mean()
+        rows.append(row(f"{name}: proved bound ({bound}) >= e_true", held, "%", ">= 100"))
+    held = 100 * (all_bounds["printed"] >= all_bounds["e_true"]).mean()
+    rows.append(row(f"{name}: printed bound, with derived constants, >= e_true", held, "%"))
+    last = all_bounds[all_bounds["iteration"] == all_bounds["iteration"].max()]
+    for bound in ("measured", "constants", "printed"):
+        rows.append(row(f"{name}: {bound} bound / e_true, last iteration", (last[bound] / last["e_true"]).mean(), "x"))
+    end = later[later["iteration"] == later["iteration"].max()].mean(numeric_only=True)
+    rows += [row(f"{name}: {part} at the last iteration", end[part]) for part in ["e_true", *PARTS]]
+    flows = point_flows(judge, 6, 0)
+    seen = check(judge, constants, random_policies(judge, 12, 0, KAPPA["replies"] if lq else None), flows)
+    rows.append(row(f"{name}: largest share of a derived constant in random pairs", seen["share"].max(), "", "<= 1"))
+    if lq:
+        largest = table["contraction_reply"].max()
+        rows.append(row(f"{name}: contraction of all best responses", largest, "", f"<= {KAPPA['replies']}"))
+    return rows
+
+
+def of_laboratory() -> list[dict]:
+    """Exponents with half their 95% confidence intervals."""
+    games = {"LQ": (LinearQuadratic(), 2000), "beach bar": (BeachBar(), 200)}
+    sizes = {"LQ": dict(br=[0.01, 0.03, 0.1, 0.3], sl=[0.01, 0.03, 0.1, 0.3], cnf=[0.03, 0.1, 0.3, 1.0])}
+    sizes["beach bar"] = dict(br=[0.03, 0.1, 0.3, 1.0], sl=[0.003, 0.01, 0.03, 0.1], cnf=[0.003, 0.01, 0.03, 0.1])
+    falling = {"LQ": dict(br=0.3, sl=0.3, cnf=1.0), "beach bar": dict(br=3.0, sl=0.03, cnf=0.03)}
+    rows = []
+    for name, (game, many) in games.items():
+        for dial, values in sizes[name].items():
+            left = floors(game, many, dial, values, random=True, seeds=3)
+            found = slope(left["size"].to_numpy(), left["floor"].clip(lower=1e-12).to_numpy())
+            rows += _exponent(f"laboratory, {name}: floor against the dial {dial}, random signs", found)
+            table = experiment(game, many, Dials(**{dial: falling[name][dial]}, decay=0.25))
+            rows += _exponent(f"laboratory, {name}: exploitability against k, {dial} falling like i^-0.25", fall(table))
+    for name, (game, _) in games.items():
+        many = 200 if name == "LQ" else 60  # as the panel
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            experiment(game, many, Dials(br=0.03, sl=0.01, cnf=0.01))
+            times.append(time.perf_counter() - start)
+        rows.append(row(f"laboratory, {name}: seconds for {many} iterations, median", np.median(times), "s", "<= 2"))
+    start = time.perf_counter()
+    experiment(BeachBar(), 200, Dials(br=0.1))
+    rows.append(row("laboratory, beach bar: seconds for 200 iterations", time.perf_counter() - start, "s", "<= 10"))
+    return rows
+
+
+def _exponent(label: str, found: tuple[float, float]) -> list[dict]:
+    return [row(label, found[0]), row(f"{label}, half of the 95% interval", found[1])]
+
+
+def of_notebook() -> list[dict]:
+    rows = []
+    for preset, most in (("smoke", 60), ("lecture", 180)):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "notebook.ipynb"
+            command = [sys.executable, "notebooks/execute.py", "notebooks/03_error_propagation.ipynb", str(copy)]
+            subprocess.run([*command, "-p", "preset", preset], cwd=runs.ROOT, check=True)
+            seconds = json.loads(copy.read_text())["metadata"]["mfglib"]["seconds"]
+        rows.append(row(f"notebook 03 at the {preset} preset, once its run exists", seconds, "s", f"<= {most}"))
+    return rows
+
+
+def of_attraction() -> list[dict]:
+    """Why learned fictitious play is less exploitable than exact fictitious play where agents attract each other."""
+    game, directory = GAMES[ATTRACTION], runs.ROOT / "results/lecture" / ATTRACTION / "uniform/seed-0"
+    solve(game, iterations=20, seed=0, preset="lecture", directory=directory, overwrite=True, progress=False)
+    end = theory.errors(judge_of(game), replay(game, directory), progress=False).iloc[-1]
+    names = {
+        "e_average": "mixture of the learned replies",
+        "e_weighted": "their average weighted by state",
+        "e_true": "clone of that",
+    }
+    exact = lq_fictitious_play(game, 20).exploitability[-1]
+    return [row(f"{ATTRACTION}, seed 0, k = 20: exploitability, exact fictitious play", exact)] + [
+        row(f"{ATTRACTION}, seed 0, k = 20: exploitability, {label}", end[column]) for column, label in names.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="also train a game of strong attraction, and take it apart")
+    parser.add_argument("--json", help="write the table's rows to this file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for name, file, game in (("LQ", "lq", LinearQuadratic()), ("beach bar", "beach-bar", BeachBar())):
+        rows += of_runs(name, pd.read_csv(runs.ROOT / f"figures/data/{file}_errors.csv"), game)
+    rows += of_laboratory() + of_notebook()
+    if arguments.full:
+        rows += of_attraction()
+    report(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
