@@ -4,6 +4,7 @@
 """
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -52,6 +53,7 @@ def results() -> str:
         if row["target"] and not in_table_above and keep(row):
             lines.append(line(row))
     lines += bounded()
+    lines += propagation()
     lines += ["", "| best response | value | target | |", "|---|---|---|---|"]
     lines += [line(row) for row in load("best_response_benchmark.json")]
     return "\n".join(lines)
@@ -99,6 +101,49 @@ def bounded() -> list[str]:
             row["measure"] += f" of {n} seed{'s' * (n > 1)}"
             row |= dict(value=mean, met=bool(mean <= float(row["target"].split()[1])))
     return lines + [line(row) for row in rows]
+
+
+def propagation() -> list[str]:
+    """Error terms, bounds and the laboratory (notebook 03)."""
+    value = {row["measure"]: row["value"] for row in load("theory_benchmark.json")}
+    lines = [
+        "",
+        "How errors propagate: exploitability after the last iteration (mean of four seeds), and bounds over truth.",
+        "",
+        "| game | exploitability | best responses | flow | cloning | fictitious play itself "
+        "| our bound, measured | ours, constants | printed |",
+        "|---" * 9 + "|",
+    ]
+    for game in ("LQ", "beach bar"):
+        parts = [f"part_{name}" for name in ("best_response", "flow", "cloning", "play")]
+        cells = [f"{value[f'{game}: {name} at the last iteration']:.2g}" for name in ("e_true", *parts)]
+        bounds = [f"{game}: {bound} bound / e_true, last iteration" for bound in ("measured", "constants", "printed")]
+        cells += [f"{value[bound]:.2g} ×" for bound in bounds]
+        lines.append(f"| {game} | {' | '.join(cells)} |")
+    lines += ["", "| measure | value | target | |", "|---|---|---|---|"]
+    for row in load("theory_benchmark.json"):
+        if row["target"] and row["measure"].split(": ")[-1] != "seeds":
+            lines.append(line(row))
+    lines += [
+        "",
+        "| laboratory: exponent ± half of its 95% interval | best response | clone | flow |",
+        "|---|---|---|---|",
+    ]
+    for game, what in itertools.product(("LQ", "beach bar"), ("floor", "fall")):
+        cells = []
+        for dial in ("br", "sl", "cnf"):
+            label = f"floor against the dial {dial}, random signs"
+            if what == "fall":
+                label = f"exploitability against k, {dial} falling like i^-0.25"
+            label = f"laboratory, {game}: {label}"
+            cells.append(f"{value[label]:.2f} ± {value[f'{label}, half of the 95% interval']:.2f}")
+        title = (
+            "what is left, against a constant error"
+            if what == "floor"
+            else "exploitability against k, error ∝ i^(−1/4)"
+        )
+        lines.append(f"| {game}: {title} | {' | '.join(cells)} |")
+    return lines
 
 
 def keep(row: dict) -> bool:

@@ -73,7 +73,7 @@ def error_laboratory(**start: float) -> ipywidgets.VBox:
 
     def draw(_: Any = None) -> None:
         chosen = Dials(**{name: dial.value for name, dial in dials.items()})
-        picture.value = _laboratory_picture(game.value, chosen)
+        picture.value = laboratory_picture(game.value, chosen)
 
     for control in (game, *dials.values()):
         control.observe(draw, names="value")
@@ -82,7 +82,8 @@ def error_laboratory(**start: float) -> ipywidgets.VBox:
     return ipywidgets.VBox([ipywidgets.HBox(controls[i : i + 3]) for i in (0, 3)] + [picture])
 
 
-def _laboratory_picture(name: str, dials: Dials) -> bytes:
+def laboratory_picture(name: str, dials: Dials) -> bytes:
+    """The panel's picture, a PNG; `name`: a key of `ITERATIONS`."""
     game, iterations = (LinearQuadratic() if name == "linear-quadratic" else BeachBar()), ITERATIONS[name]
     fig = Figure(figsize=(7.5, 3.2), layout="constrained")
     ax = fig.add_subplot()

@@ -22,6 +22,9 @@ BENCHMARKS = {
         "results/long/four-rooms/deda-fp/seed-*/history.csv --output figures/data/four-rooms_long_runs.csv"
     ),
     "figures/data/lq_benchmark.json": "python benchmarks/lq.py --full --json figures/data/lq_benchmark.json",
+    "figures/data/theory_benchmark.json": (
+        "python benchmarks/theory.py --full --json figures/data/theory_benchmark.json"
+    ),
     "figures/data/best_response_benchmark.json": (
         "python benchmarks/best_response.py --full --json figures/data/best_response_benchmark.json"
     ),
