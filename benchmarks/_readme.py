@@ -111,7 +111,7 @@ def propagation() -> list[str]:
         "How errors propagate: exploitability after the last iteration (mean of four seeds), and bounds over truth.",
         "",
         "| game | exploitability | best responses | flow | cloning | fictitious play itself "
-        "| our bound, measured | ours, constants | printed |",
+        "| our bound, every term measured | crowds by constants | printed |",
         "|---" * 9 + "|",
     ]
     for game in ("LQ", "beach bar"):

@@ -46,18 +46,20 @@ def of_runs(name: str, table: pd.DataFrame, game: object) -> list[dict]:
         row(f"{name}: iterations with e_true >= 0", 100 * (table["e_true"] >= 0).mean(), "%", ">= 100"),
         row(f"{name}: parts add up to e_true, largest deviation", 100 * off, "%", "<= 0.1"),
     ]
-    for bound in ("constants", "measured") if lq else ("constants", "measured", "span"):
+    for bound in ("constants", "measured") if lq else ("constants", "policies", "measured", "span"):
         held = 100 * (all_bounds[bound] >= all_bounds["e_true"]).mean()
         rows.append(row(f"{name}: proved bound ({bound}) >= e_true", held, "%", ">= 100"))
     held = 100 * (all_bounds["printed"] >= all_bounds["e_true"]).mean()
     rows.append(row(f"{name}: printed bound, with derived constants, >= e_true", held, "%"))
     last = all_bounds[all_bounds["iteration"] == all_bounds["iteration"].max()]
-    for bound in ("measured", "constants", "printed"):
-        rows.append(row(f"{name}: {bound} bound / e_true, last iteration", (last[bound] / last["e_true"]).mean(), "x"))
+    for bound in ("measured", "constants", "policies", "printed"):
+        if bound in last:
+            ratio = (last[bound] / last["e_true"]).mean()
+            rows.append(row(f"{name}: {bound} bound / e_true, last iteration", ratio, "x"))
     end = later[later["iteration"] == later["iteration"].max()].mean(numeric_only=True)
     rows += [row(f"{name}: {part} at the last iteration", end[part]) for part in ["e_true", *PARTS]]
-    flows = point_flows(judge, 6, 0)
-    seen = check(judge, constants, random_policies(judge, 12, 0, KAPPA["replies"] if lq else None), flows)
+    replies, clones = (random_policies(judge, 12, 0, kappa if lq else None) for kappa in KAPPA.values())
+    seen = check(judge, constants, replies, point_flows(judge, 6, 0), clones)
     rows.append(row(f"{name}: largest share of a derived constant in random pairs", seen["share"].max(), "", "<= 1"))
     if lq:
         largest = table["contraction_reply"].max()

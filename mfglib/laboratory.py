@@ -60,19 +60,23 @@ def experiment(game: Game, iterations: int = 200, dials: Dials | None = None) ->
     """Fictitious play with steps 1/k from "nobody acts": a row an iteration k = 0..iterations, with columns iteration,
     e_true (of the perturbed average policy) and e_average (of the exact average of the perturbed replies).
 
-    `game`: an unbounded one-dimensional LinearQuadratic, or a BeachBar; TypeError or ValueError for others. The replies
-    of an LQ game share the best response's gain: an error is an offset of the action, the same in every state.
+    `game`: an unbounded one-dimensional LinearQuadratic, or a BeachBar; TypeError or ValueError for others, and
+    ValueError for a `Dials.br` above what the worst reply leaves unearned (beach bar). The replies of an LQ game share
+    the best response's gain: an error is an offset of the action, the same in every state.
     """
     dials = dials or Dials()
     integer("iterations", iterations, at_least=1)
     engine, rows = engine_of(game), []
-    signs, sizes = dials.signs(iterations), np.arange(1, iterations + 2) ** -dials.decay
+    sign = dict(zip(("br", "sl", "cnf"), dials.signs(iterations).T, strict=True))
+
+    def error(name: str, i: int) -> float:  # iteration 0 has the errors of iteration 1
+        return sign[name][i] * getattr(dials, name) * max(i, 1) ** -dials.decay
+
     engine.start()
     for k in range(iterations + 1):
-        _, sl, cnf = signs[k] * sizes[max(k - 1, 0)]
         if k:
-            engine.reply(k, signs[k, 0] * sizes[k - 1] * dials.br, signs[k - 1, 2] * sizes[max(k - 2, 0)] * dials.cnf)
-        rows.append((k, *engine.judge(dials.sl * sl)))
+            engine.reply(k, error("br", k), error("cnf", k - 1))
+        rows.append((k, *engine.judge(error("sl", k))))
     return pd.DataFrame(rows, columns=["iteration", "e_true", "e_average"])
 
 
@@ -159,8 +163,10 @@ class _Tables:
         if br:
             # The worst that agents can do, by as many of them as it takes; never acting, where the sign is −.
             other = self._play(self._best(model, worst=True)[1] if br > 0 else torch.full_like(best, self.still))
-            share = min(abs(br) / max(V - self._value(other, model), 1e-300), 1.0)
-            reply = reply + share * (other - reply)
+            largest = V - self._value(other, model)
+            if abs(br) > largest:
+                raise ValueError(f"Dials.br: expected at most {largest:.4g} in iteration {k}, got {abs(br):.4g}")
+            reply = reply + abs(br) / largest * (other - reply)
         self.average = reply if k == 1 else self.average + (reply - self.average) / k
 
     def judge(self, sl: float) -> tuple[float, float]:

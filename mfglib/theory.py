@@ -59,8 +59,9 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
     and P_{k−1}. Between densities: settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best response to P_k, and
     reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx.
     Between policies, max_t ∫ W1(π̄_k(·|x), ·) dx to two averages of π*_1..π*_k: epsilon_sl_uniform (each π*_i weighs the
-    same in every state, as the theorem writes it) and epsilon_sl (weighted by who is there, as in M_SL, which makes the
-    average's population P_k); epsilon_sl_crowd is the latter, integrated against μ_k instead of dx.
+    same in every state, as the theorem writes it) and epsilon_sl (weighted by who was there in training, as in M_SL:
+    its population is P_k if moves do not depend on the population); epsilon_sl_crowd is the latter, integrated against
+    μ_k instead of dx.
     contraction_reply, contraction_clone: Lipschitz constants of where agents go (`ClosedFormJudge.contraction`).
     """
     rows, past, before = [], _Past(), None
@@ -98,7 +99,8 @@ class _Crowds:
 
 
 def _gaps(judge: Judge, past: _Past, policy: GridActions, before: _Crowds, now: _Crowds) -> dict[str, float]:
-    """The gaps of iteration k that the identity and the bounds are made of."""
+    """The gaps of iteration k that the identity and the bounds are made of. A bound on γ(π; μ) − γ(π; ν) is that
+    difference and a slack, γ(b; ν) of the best response b to μ."""
     reply, gap, best = past.tables[-1], judge.gap, judge.best
     next_reply = best(now.mixture)
     own = judge.mass(next_reply, now.mixture) - judge.mass(reply, now.mixture)

@@ -6,7 +6,6 @@ On a class of policies and the populations that they make, with d = max_t W1 and
     |J(π, μ) − J(π', μ)|  <= L_pi d_Π(π, π')     d(P_{k+1}, P_k) <= C_FP / (k + 1)
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,8 @@ from mfglib.theory_judge import Judge
 
 @dataclass(frozen=True)
 class Constants:
-    """`diameter`: the largest distance d between two populations. C1 and C2 are the least that the proof's own
-    inequalities give: both ε enter d(Ḡ_{k+1}, Ḡ_k) twice, and 2 L times that enters the bracket."""
+    """`diameter`: the largest distance d between two populations. C1 and C2 read the printed bracket literally: both ε
+    enter d(Ḡ_{k+1}, Ḡ_k) twice, and 2 L times that enters the bracket."""
 
     L: float
     L_MF: float
@@ -42,15 +41,16 @@ class Constants:
 
 
 def beach_constants(grid: Grid) -> Constants:
-    """Of the beach bar on a grid, for all policies and all pairs of populations.
+    """Of the beach bar on a grid, for all policies; L for all pairs of populations, L_pi for those that policies make.
 
     Noise with weights w_j on cells of width h bounds a density by M = 2 max w / h (twice: reflection), its steps from
     cell to cell by 2 max|w_{j+1} − w_j| / h, and turns a distance W1 after the move into a total variation of at most
     S = Σ|w_{j+1} − w_j| / (2h) times that. Agents in other places may be a whole beach apart.
+    Raises ValueError for other games, and for noise that is reflected more than once.
     """
     game, h = grid.game, float(grid.h[0])
-    if not isinstance(game, BeachBar):
-        raise ValueError(f"grid: expected one of a BeachBar, got one of {game!r}")
+    if not isinstance(game, BeachBar) or game.noise_bound > 1:
+        raise ValueError(f"grid: expected one of a BeachBar with noise_bound <= 1, got one of {game!r}")
     w = np.concatenate([[0.0], grid.weights.numpy(), [0.0]])
     density, jump, smooth = 2 * w.max() / h, 2 * np.abs(np.diff(w)).max() / h, np.abs(np.diff(w)).sum() / (2 * h)
     T, far = game.horizon, 1 - h
@@ -75,7 +75,7 @@ def beach_constants(grid: Grid) -> Constants:
 def lq_constants(grid: Grid, replies: float, clones: float) -> Constants:
     """Of an LQ game in the box of a grid, for policies under which agents who meet the same noise keep together: W1
     between A x + B a and A y + B a' is at most κ |x − y|, κ = `replies` for best responses and trained ones, and
-    κ = `clones` for one of the two policies that L_MF and L_pi compare.
+    κ = `clones` for one of the two policies that L_MF and L_pi compare. Reflection at the ends doubles a density.
     """
     game = grid.game
     if not isinstance(game, LinearQuadratic) or game.state_dim != 1:
@@ -86,7 +86,7 @@ def lq_constants(grid: Grid, replies: float, clones: float) -> Constants:
     )
     b, a_max, h = float(game.domain.upper[0]), float(grid.actions.max()), float(grid.h[0])
     place, crowd, act = 2 * c_x * (b + target), 4 * b * c_m, 2 * c_a * a_max
-    densities = np.array([grid.initial.max() / h] + [grid.weights.max() / h] * T)
+    densities = np.array([grid.initial.max() / h] + [2 * grid.weights.max() / h] * T)
     drift = _recursion(replies, np.full(T, A_bar))  # of one agent, when the crowd's mean is off by 1 at all times
     together = _recursion(clones + A_bar, B * densities[:T])  # of two crowds whose policies are at distance 1
     alone = _recursion(clones, B * densities[:T])  # of two agents in one crowd
@@ -110,13 +110,13 @@ def _recursion(factor: float, added: np.ndarray) -> np.ndarray:
 
 
 def bounds(table: pd.DataFrame, c: Constants, c_m: float | None = None) -> pd.DataFrame:
-    """Bounds on e_true for each row k >= 1 of one run's `mfglib.theory.errors`. Columns:
+    """Bounds on e_true for each row k >= 1 of one run's `mfglib.theory.errors`, numbered as in notebook 03. Columns:
 
     iteration, e_true; printed: the theorem's, with e_1/k + 4 L ε_cnf^k for its C0 e_cnf^0, as its two lemmas give;
-    constants: the one that follows from the assumptions by the proof of notebook 03; measured: the same with each term
-    evaluated (`bound`); span (with c_m, for rewards −c_m μ(x) only): what lies between, errors of crowds by
-    `Judge.span`, fictitious play's own steps by monotonicity; and potential (with c_m): the least e_average of
-    iterations from k/2 to k is not above it (NaN for k = 1).
+    measured: (A), `bound`; constants: (A'), errors of crowds as 2 L times their distances. With c_m, for rewards
+    r(x, a) − c_m μ(x) and moves that do not depend on the population: policies: (A''), with L_MF and L_pi times ε_sl;
+    span: errors of crowds by `Judge.span`, fictitious play's own steps by (B); potential: (C), above the least
+    e_average of iterations k/2 to k − 1 (NaN for k = 1).
     """
     rows = table[table["iteration"] >= 1].reset_index(drop=True)
     k = rows["iteration"].to_numpy(dtype=float)
@@ -124,41 +124,39 @@ def bounds(table: pd.DataFrame, c: Constants, c_m: float | None = None) -> pd.Da
     def mean(terms: np.ndarray) -> np.ndarray:
         return np.cumsum(terms) / k
 
-    br, sl, first_cnf = rows["epsilon_br"], rows["epsilon_sl"].to_numpy(), table["epsilon_cnf"].to_numpy()
-    cnf = first_cnf[1:]
-    bracket = k * br + c.C1 * (rows["epsilon_sl_uniform"] + cnf)  # of i = k − 1
+    def before(column: str) -> np.ndarray:  # of iteration k − 1; nothing is cloned in iteration 0
+        return np.concatenate([[0.0], rows[column].to_numpy()[:-1]])
+
+    br, cnf = rows["epsilon_br"], table["epsilon_cnf"].to_numpy()  # cnf of iterations 0..K
+    bracket = k * br + c.C1 * (rows["epsilon_sl_uniform"] + cnf[1:])  # of i = k − 1
     bracket += np.where(k > 1, c.C2 / np.maximum(k - 1, 1), 0.0)
     bracket[0] = 0.0
-    printed = rows["e"].iloc[0] / k + mean(bracket) + 4 * c.L * cnf
-    before = np.concatenate([[0.0], sl[:-1]])
-    constants = mean(br + 2 * c.L * (first_cnf[:-1] + c.L_MF * before)) + (2 * c.L * c.L_MF + c.L_pi) * sl
-    constants += 2 * c.L * (c.diameter + (k - 1) * c.C_FP) / k
-    out = dict(iteration=rows["iteration"], e_true=rows["e_true"], printed=printed, constants=constants)
-    out["measured"] = rows["bound"]
+    play = 2 * c.L * (c.diameter + (k - 1) * c.C_FP) / k
+    out = dict(iteration=rows["iteration"], e_true=rows["e_true"], measured=rows["bound"])
+    out["printed"] = rows["e"].iloc[0] / k + mean(bracket) + 4 * c.L * cnf[1:]
+    out["constants"] = mean(br + 2 * c.L * (cnf[:-1] + before("w1_cloning"))) + play
+    out["constants"] += 2 * c.L * rows["w1_cloning"] + rows["worse"]
     if c_m is not None:
-        out |= _of_congestion(table, rows, k, mean, c_m)
+        past = mean(br + 2 * c.L * (cnf[:-1] + c.L_MF * before("epsilon_sl")))
+        out["policies"] = past + (2 * c.L * c.L_MF + c.L_pi) * rows["epsilon_sl"] + play
+        step = np.where(k > 1, k / np.maximum(k - 1, 1) * c_m / 4 * rows["settling"], rows["span_play"])
+        crowds = table["span_flow"].to_numpy()[:-1] + before("span_cloning")
+        out["span"] = mean(br + crowds + step) + rows["worse"] + rows["span_cloning"]
+        out["potential"] = _of_potential(rows, k, c_m)
     return pd.DataFrame(out)
 
 
-def _of_congestion(
-    table: pd.DataFrame, rows: pd.DataFrame, k: np.ndarray, mean: Callable, c_m: float
-) -> dict[str, np.ndarray]:
-    """For rewards r(x, a) − c_m μ(x), which are monotone and have a potential."""
-    flow = table["span_flow"].to_numpy()[:-1]
-    cloning = np.concatenate([[0.0], rows["span_cloning"].to_numpy()[:-1]])
-    step = np.where(k > 1, k / np.maximum(k - 1, 1) * c_m / 4 * rows["settling"], rows["span_play"])
-    span = mean(rows["epsilon_br"] + flow + cloning + step) + rows["worse"] + rows["span_cloning"]
-    # Frank-Wolfe with an inexact oracle: h_i <= h_{i−1} − (g_{i−1} − δ_i)/i + c_m reach_i / (2 i²), and h <= g.
-    delta, curvature, gaps = rows["in_mixture"].to_numpy(), c_m * rows["reach"].to_numpy() / 2, rows["e_average"]
-    h, potential = np.empty(len(k)), np.full(len(k), np.nan)
-    h[0] = gaps.iloc[0]
+def _of_potential(rows: pd.DataFrame, k: np.ndarray, c_m: float) -> np.ndarray:
+    """(C): Frank-Wolfe with an inexact oracle, h_i = h_{i−1} − (g_{i−1} − δ_i)/i + c_m reach_i / (2 i²), and h <= g."""
+    delta, curvature = rows["in_mixture"].to_numpy(), c_m * rows["reach"].to_numpy() / 2
+    h, best = np.full(len(k), rows["e_average"].iloc[0]), np.full(len(k), np.nan)
     for i in range(1, len(k)):
         h[i] = (1 - 1 / k[i]) * h[i - 1] + delta[i] / k[i] + curvature[i] / k[i] ** 2
-        n = (i + 1) // 2  # steps from iteration n on, the index of which is n − 1
+        n = (i + 1) // 2  # iterations n..k − 1, steps n + 1..k; the index of iteration n is n − 1
         steps = slice(n, i + 1)
         left = h[n - 1] + (delta[steps] / k[steps] + curvature[steps] / k[steps] ** 2).sum()
-        potential[i] = left / (1 / k[steps]).sum()
-    return dict(span=span, potential=potential)
+        best[i] = left / (1 / k[steps]).sum()
+    return best
 
 
 def random_policies(judge: Judge, n: int, seed: int, contraction: float | None = None) -> list[GridActions]:
@@ -185,11 +183,18 @@ def random_policies(judge: Judge, n: int, seed: int, contraction: float | None =
     return tables
 
 
-def check(judge: Judge, c: Constants, policies: list[GridActions], flows: list[GridPopulation]) -> pd.DataFrame:
+def check(
+    judge: Judge,
+    c: Constants,
+    policies: list[GridActions],
+    flows: list[GridPopulation],
+    clones: list[GridActions] | None = None,
+) -> pd.DataFrame:
     """The largest ratio of each inequality's left side to its right side without the constant, over all pairs of
     neighbours in the lists: columns constant, derived, largest (seen) and share = largest / derived, which must be at
-    most 1. `flows` are further populations beside those of the policies."""
-    crowds = [judge.crowd([p]) for p in policies]
+    most 1. `flows` are further populations beside those of the policies, `clones` the policies for L_MF and L_pi."""
+    clones = policies if clones is None else clones
+    crowds, made = [judge.crowd([p]) for p in policies], [judge.crowd([p]) for p in clones]
     worst = dict.fromkeys(("L", "L_MF", "L_pi", "C_FP"), 0.0)
 
     def note(name: str, left: float, right: float) -> None:
@@ -201,11 +206,12 @@ def check(judge: Judge, c: Constants, policies: list[GridActions], flows: list[G
         values = [judge.value(p, mu) for mu in seen]
         for i in range(1, len(seen)):
             note("L", abs(values[i] - values[i - 1]), judge.wasserstein(seen[i], seen[i - 1]))
+    for i in range(1, len(clones)):
+        apart = policy_distance(judge, clones[i], clones[i - 1])
+        note("L_MF", judge.wasserstein(made[i], made[i - 1]), apart)
+        for mu in (made[i], made[i - 1]):
+            note("L_pi", abs(judge.value(clones[i], mu) - judge.value(clones[i - 1], mu)), apart)
     for i in range(1, len(policies)):
-        apart = policy_distance(judge, policies[i], policies[i - 1])
-        note("L_MF", judge.wasserstein(crowds[i], crowds[i - 1]), apart)
-        for mu in (crowds[i], crowds[i - 1]):
-            note("L_pi", abs(judge.value(policies[i], mu) - judge.value(policies[i - 1], mu)), apart)
         step = judge.wasserstein(judge.crowd(policies[: i + 1]), judge.crowd(policies[:i]))
         note("C_FP", step * (i + 1), 1.0)
     rows = [dict(constant=n, derived=getattr(c, n), largest=v, share=v / getattr(c, n)) for n, v in worst.items()]

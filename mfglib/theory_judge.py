@@ -15,7 +15,7 @@ from mfglib.exact.grid import Grid, GridPopulation, grid_of
 from mfglib.exact.grid_solver import GridActions, grid_best_response, grid_play
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, require_unbounded
 from mfglib.exploitability import require_certifiable
-from mfglib.games import LinearQuadratic
+from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.games.base import Game, Population, integer
 from mfglib.mixture import MixturePolicy, UniformMixture
 from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy, Policy, Still, sampler
@@ -95,9 +95,11 @@ class Judge:
 
     def span(self, one: GridPopulation, other: GridPopulation) -> float:
         """Λ(μ, ν) = max_π ΔJ(π) − min_π ΔJ(π), ΔJ(π) = J(π, μ) − J(π, ν): what two agents can at most disagree about
-        when the crowd changes from ν to μ. By dynamic programming, for games whose moves do not depend on the
-        population and in which the reward's dependence on it does not depend on the action.
+        when the crowd changes from ν to μ. By dynamic programming, for the beach bar, where moves do not depend on the
+        population, nor rewards' dependence on it on the action. NaN for other games.
         """
+        if not isinstance(self.game, BeachBar):
+            return float("nan")
         still = torch.zeros(len(self.grid.x), 1, dtype=torch.float64)
         moves, times = self.grid.actions.expand(len(self.grid.x), -1, -1), range(self.game.horizon + 1)
         x = self.grid.x
@@ -149,10 +151,6 @@ class ClosedFormJudge(Judge):
             off = ((p.actions[..., 0] - wanted[:, 0, :, None]).square() * p.shares).sum(2)  # (T, m)
             total += (price @ (self.mass(p, population)[:-1] * off).sum(1)).item()
         return total / len(policies)
-
-    def span(self, one: GridPopulation, other: GridPopulation) -> float:
-        """Not finite over all policies of an unbounded game: NaN."""
-        return float("nan")
 
     def contraction(self, policy: GridActions) -> float:
         """κ: the largest W1 between where agents in neighbouring cells go, before the noise, over their distance."""

@@ -65,6 +65,11 @@ def error_laboratory(**start: float) -> ipywidgets.VBox:
 
     `start`: first values, br, sl and cnf out of `SIZES`, decay in [0, 2]. A move is answered in about a second.
     """
+    for name, value in start.items():
+        if name not in (*DIALS, "decay"):
+            raise ValueError(f"start: expected one of {(*DIALS, 'decay')}, got {name!r}")
+        if name in DIALS and value not in SIZES:
+            raise ValueError(f"{name}: expected one of {SIZES}, got {value!r}")
     dials = {n: ipywidgets.SelectionSlider(options=SIZES, value=start.get(n, 0.0), description=n) for n in DIALS}
     dials["decay"] = ipywidgets.FloatSlider(value=start.get("decay", 0.0), min=0, max=2, step=0.25, description="decay")
     dials["random"] = ipywidgets.Checkbox(value=False, description="random signs")

@@ -50,7 +50,11 @@ def test_a_model_that_is_shifted_is_off_by_the_dial(name):
     engine = engine_of(GAMES[name])
     engine.start()
     engine.judge(0.0)
-    if name == "beach bar":
+    if name == "LQ":
+        wanted = engine._offsets(engine.seen + 0.03)
+        engine.reply(1, 0.0, 0.03)
+        np.testing.assert_allclose(engine._mean(), wanted, **ROUNDING)
+    else:
         shifted = engine._shifted(0.03)
         w1 = (shifted - engine.seen).cumsum(1).abs().sum(1) * engine.h
         assert w1[0].item() == pytest.approx(0.03, rel=0.05) and (w1 <= 0.03 + 1e-9).all()  # nobody leaves the beach
@@ -120,6 +124,8 @@ def test_floors_and_falls_on_lq():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="Dials.br: expected a number >= 0, got -1"):
         Dials(br=-1)
+    with pytest.raises(ValueError, match="Dials.br: expected at most"):
+        experiment(BAR, 2, Dials(br=1e4))
     with pytest.raises(ValueError, match="iterations: expected an integer >= 1, got 0"):
         experiment(LQ, 0)
     with pytest.raises(TypeError, match="LinearQuadratic or a BeachBar, got FourRooms"):

@@ -188,3 +188,7 @@ def test_the_laboratory_answers_to_its_dials():
     for name, value in changes.items():
         before, controls[name].value = bytes(panel.children[-1].value), value
         assert bytes(panel.children[-1].value) != before, name
+    with pytest.raises(ValueError, match="br: expected one of"):
+        widgets.error_laboratory(br=0.02)
+    with pytest.raises(ValueError, match="got 'foo'"):
+        widgets.error_laboratory(foo=1)

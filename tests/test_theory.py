@@ -78,6 +78,24 @@ def test_parts_add_up_and_no_bound_is_below_its_part(name):
     assert min(spread) > 1e-3  # none of it is trivially 0
 
 
+def test_theorems_b_and_c_of_monotone_games():
+    """Fictitious play's steps are bounded by how far the next best response is from the last reply (B), and the
+    potential changes exactly as it should (C), for learners that have learned nothing."""
+    j, K = JUDGES["beach bar"](), 5
+    table = errors(j, learners(j, K), progress=False)
+    step, c_m = table.iloc[2:], BAR.c_m
+    limit = step["iteration"] / (step["iteration"] - 1) * c_m / 4 * step["settling"]
+    assert (step["steps"] <= limit + 1e-6).all() and (step["steps"] > 0.01 * limit).any()
+    tables = [random_table(j, 10 * k) for k in range(1, K + 1)]  # the replies of `learners`
+    crowds = [j.crowd(tables[:k]) for k in range(1, K + 1)]
+    squares = [(P.mass.square().sum() / j.grid.volume).item() for P in crowds]
+    phi = [j.value(tables[: k + 1], P) + c_m / 2 * s for k, (P, s) in enumerate(zip(crowds, squares, strict=True))]
+    for k in range(2, K + 1):
+        row, before = table.iloc[k], table.iloc[k - 1]
+        gained = (before["e_average"] - row["in_mixture"]) / k - c_m * row["reach"] / (2 * k**2)
+        assert phi[k - 1] - phi[k - 2] == pytest.approx(gained, rel=1e-9)
+
+
 def test_terms_of_learners_without_errors_are_those_of_exact_fictitious_play():
     game, K = LinearQuadratic(horizon=4, A_bar=0.0), 5  # moves without the mean: masses depend on no population
     exact, j = lq_fictitious_play(game, K), TableClosedFormJudge(game, 400)
@@ -198,6 +216,8 @@ def test_span_is_what_two_agents_can_disagree_about():
     assert 0 < max(changes) - min(changes) <= span and span == pytest.approx(j.span(nu, mu), rel=1e-9)
     assert j.span(mu, mu) == 0
     assert np.isnan(judge(LQ).span(mu, nu))
+    drifting = judge_of(LinearQuadratic(A_bar=0.5, x_bound=1.0, a_bound=0.2, horizon=2), 40)  # moves know the crowd
+    assert np.isnan(drifting.span(*(drifting.crowd([random_table(drifting, s)]) for s in (0, 1))))
 
 
 def test_what_theory_cannot_judge():
