@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from notebooks.execute import figure_files, read, sources_hash
+from mfglib.sources import sources
+from notebooks.execute import figure_files, read, sources_hash, used_sources
 
 PRESET = config.get("preset", "lecture")
 if PRESET not in ("smoke", "lecture", "paper"):
@@ -36,9 +37,11 @@ DATA = {
     "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
 }
 
-CODE = sorted(str(path) for path in Path("mfglib").rglob("*.py"))
-LOOKING = ("plots", "widgets", "theory", "laboratory")  # no training depends on these
-LEARNING = [path for path in CODE if not Path(path).stem.startswith(LOOKING)]
+ROOT = Path(workflow.basedir)
+
+
+def relative(paths):
+    return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 def figures(notebook):
@@ -69,7 +72,7 @@ rule all:
 # Snakemake clears the output first, not the checkpoints beside it: a run that was killed resumes.
 rule train:
     input:
-        LEARNING,
+        relative(sources(["mfglib.fictitious_play"], ROOT)),
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
     threads: 1
@@ -97,7 +100,7 @@ rule summary:
 rule errors:
     input:
         run=f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
-        code=CODE,
+        code=relative(sources(["mfglib.theory", "mfglib.theory_judge", "mfglib.fictitious_play"], ROOT)),
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/errors.csv",
     wildcard_constraints:
@@ -128,7 +131,7 @@ for path in NOTEBOOKS:
         name:
             f"notebook_{path.stem}"
         input:
-            code=CODE,
+            code=relative(used_sources(read(path))),
             lock="requirements.lock",
             execute="notebooks/execute.py",
             data=list(DATA.get(path.stem, {}).values()),

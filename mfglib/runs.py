@@ -17,6 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mfglib.sources import sources
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -122,12 +124,10 @@ def _jsonable(value: Any) -> Any:
 
 
 def code_fingerprint() -> str:
-    """Hash of the module's code without comments and docstrings: what runs depend on, without pictures, the command
-    line, and what only looks at runs."""
+    """Hash of the code, without comments and docstrings, of `solve` and all that it imports: what runs depend on."""
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted((ROOT / "mfglib").rglob("*.py")):
-        if not file.stem.startswith(("plots", "widgets", "__main__", "theory", "laboratory")):
-            digest.update(file.relative_to(ROOT).as_posix().encode() + _stripped(file).encode())
+    for file in sources(["mfglib.fictitious_play"], ROOT):
+        digest.update(file.relative_to(ROOT).as_posix().encode() + _stripped(file).encode())
     return digest.hexdigest()
 
 

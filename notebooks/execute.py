@@ -42,15 +42,29 @@ def sources_hash(notebook: Path) -> str:
 
 
 def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
-    """Hash of all that the outputs follow from: the code cells, the code of mfglib/, the locked versions.
+    """Hash of all that the outputs follow from: the code cells, the code of mfglib/ that they use, the locked versions.
 
     Comments and docstrings in mfglib/ do not count, so that better words make no stored output stale.
     """
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
-    modules = [(path.relative_to(root).as_posix(), path) for path in sorted((root / "mfglib").rglob("*.py"))]
+    cells = _code_cells(notebook)
+    modules = [(path.relative_to(root).as_posix(), path) for path in used_sources(notebook, root)]
     code = [(name, _outline(ast.parse(path.read_text(encoding="utf-8")))) for name, path in modules]
     lock = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return _sha256(cells, code, [line for line in lock if line and not line.startswith("#")])
+
+
+def used_sources(notebook: NotebookNode, root: Path = ROOT) -> list[Path]:
+    """The files of mfglib/ that a notebook imports, directly or not; all of them if a cell is no plain Python."""
+    from mfglib.sources import imports, sources
+
+    try:
+        return sources([name for cell in _code_cells(notebook) for name in imports(ast.parse(cell))], root)
+    except SyntaxError:  # a magic, perhaps, which may import anything
+        return sorted((root / "mfglib").rglob("*.py"))
+
+
+def _code_cells(notebook: NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
 
 
 def _outline(node: Any) -> Any:

@@ -115,8 +115,12 @@ def project(tmp_path):
     return tmp_path
 
 
-def test_fingerprint_follows_code_and_not_words(project, write):
-    notebook = execute.read(write("x = 1"))
+USE = "from mfglib.sub.module import f"
+
+
+@pytest.mark.parametrize("cell", [USE, f"{USE}\n%matplotlib inline", "%run anything"])
+def test_fingerprint_follows_code_and_not_words(project, write, cell):
+    notebook = execute.read(write(cell))
     first = execute.fingerprint(notebook, project)
     for text in SAME:
         (project / "mfglib/sub/module.py").write_text(text)
@@ -124,6 +128,13 @@ def test_fingerprint_follows_code_and_not_words(project, write):
     for text in OTHER:
         (project / "mfglib/sub/module.py").write_text(text)
         assert execute.fingerprint(notebook, project) != first, text
+
+
+def test_fingerprint_does_not_follow_what_is_not_imported(project, write):
+    notebook = execute.read(write("import numpy"))
+    first = execute.fingerprint(notebook, project)
+    (project / "mfglib/sub/module.py").write_text(OTHER[0])
+    assert execute.fingerprint(notebook, project) == first
 
 
 def test_fingerprint_follows_cells_and_lock(project, write):
@@ -139,7 +150,7 @@ def test_fingerprint_follows_cells_and_lock(project, write):
 
 
 def test_stored_copy_is_checked(project, write):
-    path = write("x = 1")
+    path = write(USE)
     notebook = execute.read(path)
     for count, cell in enumerate(notebook.cells, start=1):
         cell.execution_count = count

@@ -71,6 +71,7 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     (tmp_path / "mfglib" / "games").mkdir(parents=True)
     (tmp_path / "mfglib" / "plots.py").write_text("x = 1")
+    (tmp_path / "mfglib" / "fictitious_play.py").write_text("from mfglib.games.own import f")
     file = tmp_path / "mfglib" / "games" / "own.py"
     file.write_text('"""What."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     return file
@@ -89,6 +90,7 @@ def test_fingerprint_follows_code_and_not_words(source):
 def test_fingerprint_follows_the_names_of_files(source):
     first = runs.code_fingerprint()
     source.rename(source.with_name("another.py"))
+    (source.parents[1] / "fictitious_play.py").write_text("from mfglib.games.another import f")
     assert runs.code_fingerprint() != first
 
 
