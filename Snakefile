@@ -131,7 +131,7 @@ for path in NOTEBOOKS:
         name:
             f"notebook_{path.stem}"
         input:
-            code=relative(used_sources(read(path))),
+            code=relative(used_sources(read(path), ROOT)),
             lock="requirements.lock",
             execute="notebooks/execute.py",
             data=list(DATA.get(path.stem, {}).values()),

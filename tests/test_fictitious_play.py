@@ -220,7 +220,8 @@ def test_directory_holds_plain_files_and_one_checkpoint(tmp_path):
     directory = tmp_path / "a" / "run"
     solution = tiny(directory=str(directory))
     names = sorted(file.name for file in directory.iterdir())
-    assert names == ["checkpoint-0003.safetensors", "history.csv", "settings.json"]
+    learners = [f"learners-{k:04d}.safetensors" for k in range(4)]
+    assert names == ["checkpoint-0003.safetensors", "history.csv", *learners, "settings.json"]
     with safe_open(directory / names[0], framework="pt") as checkpoint:
         for name, value in solution.policy.state_dict().items():
             assert torch.equal(checkpoint.get_tensor(f"weights.cloned.{name}"), value)
