@@ -1,0 +1,150 @@
+"""A Gymnasium view of "best respond to this population in this game", for anybody's reinforcement learning library.
+
+An observation is the state and t/T; an action in [−1, 1]^k is one of the game in units of `action_scale`; an episode
+has T steps, and the reward of the last one contains that of the final state. Needs the extra `rl`.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfglib.games.base import Game, Population, check_game, integer, vector
+from mfglib.seeds import generator
+
+try:
+    import gymnasium
+    from gymnasium.vector import AutoresetMode, VectorEnv
+    from gymnasium.vector.utils import batch_space
+except ImportError as error:
+    raise ImportError("mfglib.gym needs Gymnasium, of the extra `rl`: pip install 'deda-fp[rl]'") from error
+
+
+class _Play:
+    """n agents of a game against a fixed population, all at the same time t."""
+
+    def __init__(self, game: Game, population: Population, action_scale: Any) -> None:
+        check_game(game)
+        bound = getattr(game, "a_bound", None)
+        scale = (1.0 if bound is None else bound) if action_scale is None else action_scale
+        self.scale = torch.from_numpy(vector("action_scale", scale, game.action_dim)).float()
+        if not (self.scale > 0).all():
+            raise ValueError(f"action_scale: expected > 0, got {action_scale!r}")
+        self.game, self.population = game, population
+
+    def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+        """Of one agent's observations (d + 1,) and actions (k,)."""
+        d, domain = self.game.state_dim, getattr(self.game, "domain", None)
+        low, high = (np.full(d, -np.inf), np.full(d, np.inf)) if domain is None else (domain.lower, domain.upper)
+        observations = gymnasium.spaces.Box(
+            np.append(low, 0.0).astype(np.float32), np.append(high, 1.0).astype(np.float32), dtype=np.float32
+        )
+        return observations, gymnasium.spaces.Box(-1.0, 1.0, (self.game.action_dim,), np.float32)
+
+    def start(self, n: int, random: torch.Generator) -> np.ndarray:
+        self.t, self.x, self.random = 0, self.game.initial(n, random), random
+        return self.observation()
+
+    def observation(self) -> np.ndarray:
+        """(n, d + 1)."""
+        return observed(self.t, self.x, self.game.horizon)
+
+    @torch.no_grad()
+    def step(self, action: np.ndarray) -> np.ndarray:
+        """One step of all agents: actions (n, k) -> rewards (n,)."""
+        a = torch.as_tensor(action, dtype=torch.float32).view(len(self.x), -1) * self.scale
+        reward = self.game.reward(self.t, self.x, a, self.population)
+        self.x = self.game.step(self.t, self.x, a, self.population, self.random)
+        self.t += 1
+        if self.over:
+            reward = reward + self.game.reward(self.t, self.x, torch.zeros_like(a), self.population)
+        return reward.double().numpy()
+
+    @property
+    def over(self) -> bool:
+        return self.t == self.game.horizon
+
+
+def observed(t: int, x: Tensor, horizon: int) -> np.ndarray:
+    """What agents in states x: (n, d) observe at t: (n, d + 1)."""
+    return torch.cat([x.float(), torch.full((len(x), 1), t / horizon)], 1).numpy()
+
+
+class BestResponseEnv(gymnasium.Env):
+    """One agent of `game` against `population`; its best policy is the best response.
+
+    Args:
+        action_scale: number or (k,), the game's action at action 1; None for `a_bound`, or 1 where there is none.
+
+    Raises TypeError or ValueError for what is no game, and for a scale that is not > 0.
+    """
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, game: Game, population: Population, action_scale: Any = None) -> None:
+        self._play = _Play(game, population, action_scale)
+        self._random: torch.Generator | None = None
+        self.observation_space, self.action_space = self._play.spaces()
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        if self._random is None or seed is not None:
+            self._random = generator(int(self.np_random.integers(1 << 31)), "environment")
+        return self._play.start(1, self._random)[0], {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        reward = float(self._play.step(action)[0])
+        return self._play.observation()[0], reward, self._play.over, False, {}
+
+
+class BestResponseVectorEnv(VectorEnv):
+    """n such agents, stepped together: all tensors, no loop over agents. Episodes end for all at once, and the next
+    observation is then the first of the next episode, the last one in `info["final_obs"]`."""
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(self, game: Game, population: Population, n: int, action_scale: Any = None) -> None:
+        self._play, self.num_envs = _Play(game, population, action_scale), integer("n", n, at_least=1)
+        self._random: torch.Generator | None = None
+        self.single_observation_space, self.single_action_space = self._play.spaces()
+        self.observation_space = batch_space(self.single_observation_space, n)
+        self.action_space = batch_space(self.single_action_space, n)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        if self._random is None or seed is not None:
+            self._random = generator(int(self.np_random.integers(1 << 31)), "environment")
+        return self._play.start(self.num_envs, self._random), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        reward, info = self._play.step(actions), {}
+        ended = np.full(self.num_envs, self._play.over)
+        if self._play.over:
+            info = {"final_obs": self._play.observation(), "_final_obs": ended}
+            self._play.start(self.num_envs, self._random)
+        return self._play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
+
+
+class PolicyOf:
+    """A model with `predict(observations, deterministic=...)`, as Stable-Baselines3's, trained on one of these
+    environments, as a policy of the game: `sample` draws, `mean` is its deterministic action."""
+
+    def __init__(self, model: Any, env: BestResponseEnv | BestResponseVectorEnv) -> None:
+        self.model, self.scale, self.horizon = model, env._play.scale, env._play.game.horizon
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(n, d) -> (n, k). The model draws from its own random numbers: `generator` is not used."""
+        return self._act(t, x, False)
+
+    def mean(self, t: int, x: Tensor) -> Tensor:
+        return self._act(t, x, True)
+
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        raise NotImplementedError("a model behind `predict` tells actions, not their density")
+
+    def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
+        if t == self.horizon:
+            return x.new_zeros(len(x), len(self.scale))
+        action, _ = self.model.predict(observed(t, x, self.horizon), deterministic=deterministic)
+        return torch.as_tensor(action).to(x) * self.scale.to(x)
