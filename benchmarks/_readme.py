@@ -54,6 +54,9 @@ def results() -> str:
             lines.append(line(row))
     lines += bounded()
     lines += propagation()
+    lines += ["", "Sampling the population of 4-rooms, two cores, medians (a first part of the inference study):", ""]
+    lines += ["| measure | value | target | |", "|---|---|---|---|"]
+    lines += [line(row) for row in load("inference_benchmark.json")]
     lines += ["", "| best response | value | target | |", "|---|---|---|---|"]
     lines += [line(row) for row in load("best_response_benchmark.json")]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ A law that is constant in each of many small cells, whose lines run along the wa
 same law, exactly; how far it is from the population that was tabulated is set by the number of cells.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from mfglib.games.domain import Domain
 from mfglib.seeds import generator as generator_of
 
 CELLS = {1: 800, 2: 160}  # along the longest side
+NEAR = 1e-3  # of a cell: what float32 may round a state across a line
 
 
 class TabulatedPopulation:
@@ -78,8 +80,20 @@ class TabulatedPopulation:
         return self.means[require_time(t, self.horizon)]
 
     def cell(self, x: Tensor) -> Tensor:
-        """The number (n,) of the cell of x: (n, d); −1 in walls and outside."""
+        """The number (n,) of the cell of x: (n, d), on a face of a wall of a free one beside it; −1 in walls and
+        outside."""
         scaled = (x.float() - self.lower) / self.h
+        found = self._number(scaled)
+        missed = found < 0
+        for nudge in itertools.product((-NEAR, NEAR), repeat=len(self.h)):
+            if not missed.any():
+                break
+            found[missed] = self._number(scaled[missed] + torch.tensor(nudge))
+            missed = found < 0
+        return found
+
+    def _number(self, scaled: Tensor) -> Tensor:
+        """Of the cell that contains each point (n, d), in units of the cells from the lower corner."""
         size = torch.from_numpy(self.shape)
         inside = ((scaled >= 0) & (scaled <= size)).all(1)
         place = scaled.long().clamp_min(0).minimum(size - 1)

@@ -90,6 +90,16 @@ def test_nobody_is_in_a_wall(made):
         assert table.log_prob(2, torch.tensor([[0.25, 0.25]])).item() == -np.inf  # the block in the middle
 
 
+def test_a_state_that_rounding_put_on_a_face_is_in_the_cell_beside_it(made):
+    game, _, table = made
+    ends = torch.from_numpy(np.stack([game.domain.lower, game.domain.upper])).float()
+    assert (table.cell(torch.nextafter(ends, 2 * ends - 1)) >= 0).all()
+    if game is ROOMS:
+        faces = torch.tensor([[0.225, 0.1], [0.275, 0.1], [0.1, 0.225], [0.1, 0.275]])
+        assert (table.cell(faces) >= 0).all()
+        assert table.cell(torch.tensor([[0.25, 0.25], [0.25, 0.1]])).tolist() == [-1, -1]
+
+
 def test_streams_of_several_processes_are_one_stream(made):
     _, _, table = made
     whole = torch.cat(list(table.stream(1, 10_500, 1000, seed=5)))
