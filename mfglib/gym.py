@@ -32,6 +32,7 @@ class _Play:
         if not (self.scale > 0).all():
             raise ValueError(f"action_scale: expected > 0, got {action_scale!r}")
         self.game, self.population = game, population
+        self.random: torch.Generator | None = None
 
     def spaces(self) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
         """Of one agent's observations (d + 1,) and actions (k,)."""
@@ -42,8 +43,11 @@ class _Play:
         )
         return observations, gymnasium.spaces.Box(-1.0, 1.0, (self.game.action_dim,), np.float32)
 
-    def start(self, n: int, random: torch.Generator) -> np.ndarray:
-        self.t, self.x, self.random = 0, self.game.initial(n, random), random
+    def start(self, n: int, random: np.random.Generator, seed: int | None = None) -> np.ndarray:
+        """An episode of n agents. The first one, and one with a seed, take their generator from `random`."""
+        if self.random is None or seed is not None:
+            self.random = generator(int(random.integers(1 << 31)), "environment")
+        self.t, self.x = 0, self.game.initial(n, self.random)
         return self.observation()
 
     def observation(self) -> np.ndarray:
@@ -84,14 +88,11 @@ class BestResponseEnv(gymnasium.Env):
 
     def __init__(self, game: Game, population: Population, action_scale: Any = None) -> None:
         self._play = _Play(game, population, action_scale)
-        self._random: torch.Generator | None = None
         self.observation_space, self.action_space = self._play.spaces()
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        if self._random is None or seed is not None:
-            self._random = generator(int(self.np_random.integers(1 << 31)), "environment")
-        return self._play.start(1, self._random)[0], {}
+        return self._play.start(1, self.np_random, seed)[0], {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         reward = float(self._play.step(action)[0])
@@ -106,23 +107,20 @@ class BestResponseVectorEnv(VectorEnv):
 
     def __init__(self, game: Game, population: Population, n: int, action_scale: Any = None) -> None:
         self._play, self.num_envs = _Play(game, population, action_scale), integer("n", n, at_least=1)
-        self._random: torch.Generator | None = None
         self.single_observation_space, self.single_action_space = self._play.spaces()
         self.observation_space = batch_space(self.single_observation_space, n)
         self.action_space = batch_space(self.single_action_space, n)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        if self._random is None or seed is not None:
-            self._random = generator(int(self.np_random.integers(1 << 31)), "environment")
-        return self._play.start(self.num_envs, self._random), {}
+        return self._play.start(self.num_envs, self.np_random, seed), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         reward, info = self._play.step(actions), {}
         ended = np.full(self.num_envs, self._play.over)
         if self._play.over:
             info = {"final_obs": self._play.observation(), "_final_obs": ended}
-            self._play.start(self.num_envs, self._random)
+            self._play.start(self.num_envs, self.np_random)
         return self._play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
 
 

@@ -51,7 +51,6 @@ class Dials:
 class Engine(Protocol):
     """A game in which a fictitious play with errors can be computed exactly; `errors` are signed sizes."""
 
-    def start(self) -> None: ...
     def reply(self, k: int, br: float, cnf: float) -> None: ...  # π*_k against the model of the population before
     def judge(self, sl: float) -> tuple[float, float]: ...  # clone and model it; e_true of the clone, e of Π_k
 
@@ -72,7 +71,6 @@ def experiment(game: Game, iterations: int = 200, dials: Dials | None = None) ->
     def error(name: str, i: int) -> float:  # iteration 0 has the errors of iteration 1
         return sign[name][i] * getattr(dials, name) * max(i, 1) ** -dials.decay
 
-    engine.start()
     for k in range(iterations + 1):
         if k:
             engine.reply(k, error("br", k), error("cnf", k - 1))
@@ -105,10 +103,8 @@ class _Offsets:
         base = lq_best_response(game, zero)
         self.K, self.D, self.free = base.K[:, 0, 0], base.D[:, 0, 0], base.k[:, 0]
         self.slopes = np.stack([lq_best_response(game, e).k[:, 0] - self.free for e in unit], 1)  # (T, T+1)
-        self.still = -self.K * self.m_0  # offsets that keep the mean where it is, but for A and Ā
-
-    def start(self) -> None:
-        self.sum, self.squares, self.k = self.still.copy(), self.still**2, 0
+        self.sum = -self.K * self.m_0  # offsets that keep the mean where it is, but for A and Ā
+        self.squares, self.k = self.sum**2, 0
 
     def reply(self, k: int, br: float, cnf: float) -> None:
         # spread evenly over time: Σ D_t c² = |br|
@@ -152,8 +148,6 @@ class _Tables:
         place, speed = game.c_x * (grid.x[:, :1] - game.bar).square(), game.c_a * grid.actions.T.square()
         self.r, self.last = -(place + speed), -place[:, 0]  # (m, A), (m,)
         self.actions, self.still = grid.actions[:, 0], int(grid.actions.abs().argmin())
-
-    def start(self) -> None:
         self.average = self._play(torch.full((self.T, len(self.r)), self.still))
 
     def reply(self, k: int, br: float, cnf: float) -> None:
@@ -264,7 +258,7 @@ def fall(table: pd.DataFrame) -> tuple[float, float]:
     """Exponent of k in the exploitability of an `experiment`, over its last 95%, and half its confidence interval."""
     last = int(table["iteration"].iloc[-1])
     at = np.unique(np.geomspace(max(last // 20, 2), last, 40).astype(int))
-    return slope(at, table["e_true"].to_numpy()[at])
+    return slope(at, table.set_index("iteration")["e_true"].loc[at].to_numpy())
 
 
 def slope(x: np.ndarray, y: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:

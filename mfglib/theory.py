@@ -153,19 +153,25 @@ def _averages(past: _Past) -> tuple[GridActions, GridActions]:
 
 def _of_averages(judge: Judge, past: _Past, policy: GridActions, crowd: GridPopulation) -> dict[str, float]:
     """ε_sl in three versions, W1 between the clone and the averages, state by state; and the gap of its model."""
-    T, (uniform, weighted) = judge.game.horizon, _averages(past)
-
-    def off(average: GridActions) -> Tensor:  # (T, m)
-        parts = [(p.actions[..., 0].flatten(0, 1), p.shares.flatten(0, 1)) for p in (policy, average)]
-        return atoms_wasserstein(*parts[0], *parts[1]).view(T, -1)
-
-    near, h = off(weighted), judge.grid.h[0]
+    uniform, weighted = _averages(past)
+    among = state_distances(policy, weighted) * crowd.mass[: judge.game.horizon]
     return dict(
-        epsilon_sl_uniform=float((off(uniform).sum(1) * h).max()),
-        epsilon_sl=float((near.sum(1) * h).max()),
-        epsilon_sl_crowd=float((near * crowd.mass[:T]).sum(1).max()),
+        epsilon_sl_uniform=policy_distance(policy, uniform),
+        epsilon_sl=policy_distance(policy, weighted),
+        epsilon_sl_crowd=float(among.sum(1).max()),
         e_weighted=judge.gap(weighted, judge.crowd([weighted])),
     )
+
+
+def state_distances(one: GridActions, other: GridActions) -> Tensor:
+    """W1(π_t(·|x), π'_t(·|x)) in each cell: (T, m)."""
+    a, b = ((p.actions[..., 0].flatten(0, 1), p.shares.flatten(0, 1)) for p in (one, other))
+    return atoms_wasserstein(*a, *b).view(one.shares.shape[:2])
+
+
+def policy_distance(one: GridActions, other: GridActions) -> float:
+    """d_Π(π, π') = max_t ∫ W1(π_t(·|x), π'_t(·|x)) dx."""
+    return float((state_distances(one, other).sum(1) * one.grid.h[0]).max())
 
 
 def atoms_wasserstein(x: Tensor, p: Tensor, y: Tensor, q: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from mfglib.exact.grid import Grid, GridPopulation
 from mfglib.exact.grid_solver import GridActions
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.games.base import number
-from mfglib.theory import atoms_wasserstein
+from mfglib.theory import policy_distance
 from mfglib.theory_judge import Judge
 
 
@@ -207,7 +207,7 @@ def check(
         for i in range(1, len(seen)):
             note("L", abs(values[i] - values[i - 1]), judge.wasserstein(seen[i], seen[i - 1]))
     for i in range(1, len(clones)):
-        apart = policy_distance(judge, clones[i], clones[i - 1])
+        apart = policy_distance(clones[i], clones[i - 1])
         note("L_MF", judge.wasserstein(made[i], made[i - 1]), apart)
         for mu in (made[i], made[i - 1]):
             note("L_pi", abs(judge.value(clones[i], mu) - judge.value(clones[i - 1], mu)), apart)
@@ -216,13 +216,6 @@ def check(
         note("C_FP", step * (i + 1), 1.0)
     rows = [dict(constant=n, derived=getattr(c, n), largest=v, share=v / getattr(c, n)) for n, v in worst.items()]
     return pd.DataFrame(rows)
-
-
-def policy_distance(judge: Judge, one: GridActions, other: GridActions) -> float:
-    """d_Π(π, π') = max_t ∫ W1(π_t(·|x), π'_t(·|x)) dx."""
-    a, b = ((p.actions[..., 0].flatten(0, 1), p.shares.flatten(0, 1)) for p in (one, other))
-    off = atoms_wasserstein(*a, *b).view(judge.game.horizon, -1)
-    return float((off.sum(1) * judge.grid.h[0]).max())
 
 
 def point_flows(judge: Judge, n: int, seed: int) -> list[GridPopulation]:

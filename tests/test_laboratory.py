@@ -34,7 +34,6 @@ def test_one_reply_leaves_exactly_what_the_dial_says(name):
     """Against the population that it was trained against: the first iteration's."""
     for br in (0.05, 0.5):
         engine = engine_of(GAMES[name])
-        engine.start()
         engine.judge(0.0)
         before = engine.seen
         engine.reply(1, br, 0.0)
@@ -48,7 +47,6 @@ def test_one_reply_leaves_exactly_what_the_dial_says(name):
 @each_game
 def test_a_model_that_is_shifted_is_off_by_the_dial(name):
     engine = engine_of(GAMES[name])
-    engine.start()
     engine.judge(0.0)
     if name == "LQ":
         wanted = engine._offsets(engine.seen + 0.03)
@@ -63,7 +61,6 @@ def test_a_model_that_is_shifted_is_off_by_the_dial(name):
 
 def test_occupancies_are_those_of_the_grid():
     engine, grid = engine_of(BAR), grid_of(BAR, 40)
-    engine.start()
     crowd = engine._states(engine.average)
     V, best = engine._best(crowd)
     rho = engine._play(best)

@@ -12,13 +12,13 @@ from mfglib.exact.grid import GridPopulation
 from mfglib.exact.grid_solver import GridActions
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.runs import ROOT
+from mfglib.theory import policy_distance
 from mfglib.theory_bounds import (
     beach_constants,
     bounds,
     check,
     lq_constants,
     point_flows,
-    policy_distance,
     random_policies,
 )
 from mfglib.theory_judge import judge_of
@@ -66,7 +66,7 @@ def test_lq_constant_for_two_policies_where_the_box_ends():
     b = a.clone()
     b[1, -12:] = -0.02
     policies = [GridActions(j.grid, v, torch.ones(2, 300, 1)) for v in (a, b)]
-    ratio = j.wasserstein(*(j.crowd([p]) for p in policies)) / policy_distance(j, *policies)
+    ratio = j.wasserstein(*(j.crowd([p]) for p in policies)) / policy_distance(*policies)
     assert 1 < ratio <= lq_constants(j.grid, KAPPA, kappa).L_MF
 
 
@@ -103,8 +103,8 @@ def test_distance_of_policies():
     j = judge("beach bar")
     shape = (BAR.horizon, 50, 1)
     still, moved = (GridActions(j.grid, torch.full((*shape, 1), v), torch.ones(shape)) for v in (0.0, 0.1))
-    assert policy_distance(j, still, moved) == pytest.approx(0.1, rel=1e-6)  # the beach has length 1
-    assert policy_distance(j, still, still) == 0
+    assert policy_distance(still, moved) == pytest.approx(0.1, rel=1e-6)  # the beach has length 1
+    assert policy_distance(still, still) == 0
 
 
 @pytest.mark.parametrize(("game", "file"), [("beach", "beach-bar"), ("LQ", "lq")])
