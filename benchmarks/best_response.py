@@ -10,85 +10,28 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-import gymnasium
 import numpy as np
 import torch
 from _table import report, row
-from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
 
 from mfglib.exact import lq_equilibrium
 from mfglib.exploitability import best_response_gap
 from mfglib.games import LinearQuadratic
+from mfglib.gym import PolicyOf
 from mfglib.policy import GaussianPolicy, Greedy
 from mfglib.population import MeanPath
 from mfglib.presets import PRESETS
 from mfglib.rl import Critic, best_response
+from mfglib.rl.sb3_env import PPO, SAC, Agents
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
 
 HIDDEN, GOAL = (64, 64), 0.01
+REACH = 2.0  # of SB3's actions, in units of action: SAC needs bounds
 # The lecture preset's PPO, with half the agents and twice the rate: quickest to 1% for both PPOs.
 FAST = dataclasses.replace(PRESETS["lecture"].best_response, agents=256, learning_rate=2e-3)
 PLANS = (6, 8, 10, 12, 14, 16, 20, 24, 28, 36, 48, 64)  # numbers of updates
-
-
-class Game(VecEnv):
-    """n agents of the game as one vectorised environment: the fairest that SB3 can get, without per-agent loops."""
-
-    def __init__(self, game, population, n: int, seed: int) -> None:
-        box = gymnasium.spaces.Box
-        # 2 action units and more states than the game visits; SAC needs finite action bounds
-        super().__init__(n, box(-np.inf, np.inf, (game.state_dim + 1,)), box(-2.0, 2.0, (game.action_dim,)))
-        self.game, self.population, self.random = game, population, generator(seed, "environment")
-
-    def _observe(self) -> np.ndarray:
-        return torch.cat([self.x, torch.full((self.num_envs, 1), self.t / self.game.horizon)], 1).numpy()
-
-    def reset(self) -> np.ndarray:
-        self.t, self.x = 0, self.game.initial(self.num_envs, self.random)
-        return self._observe()
-
-    def step_async(self, actions: np.ndarray) -> None:
-        self.a = torch.as_tensor(actions)
-
-    def step_wait(self):
-        reward = self.game.reward(self.t, self.x, self.a, self.population)
-        self.x = self.game.step(self.t, self.x, self.a, self.population, self.random)
-        self.t += 1
-        done, infos = self.t == self.game.horizon, [{} for _ in range(self.num_envs)]
-        if done:  # the last reward, with a = 0, comes with the last transition
-            reward = reward + self.game.reward(self.t, self.x, torch.zeros_like(self.a), self.population)
-            last = self._observe()
-            infos = [{"terminal_observation": o, "TimeLimit.truncated": False} for o in last]
-            observation = self.reset()
-        else:
-            observation = self._observe()
-        return observation, reward.numpy(), np.full(self.num_envs, done), infos
-
-    def close(self) -> None: ...
-
-    def get_attr(self, name, indices=None):
-        return [getattr(self, name, None)] * self.num_envs
-
-    def set_attr(self, name, value, indices=None) -> None: ...
-
-    def env_method(self, name, *arguments, indices=None, **options): ...
-
-    def env_is_wrapped(self, wrapper, indices=None):
-        return [False] * self.num_envs
-
-
-class Deterministic:
-    """The mean action of an SB3 model, as a policy."""
-
-    def __init__(self, model, horizon: int) -> None:
-        self.model, self.horizon = model, horizon
-
-    def sample(self, t, x, generator=None):
-        observation = torch.cat([x, torch.full((len(x), 1), t / self.horizon)], 1).numpy()
-        return torch.as_tensor(self.model.predict(observation, deterministic=True)[0])
 
 
 class Until(BaseCallback):
@@ -144,7 +87,7 @@ def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> t
     """The same for Stable-Baselines3. PPO: the agents, epochs, batches and rates of ours; SAC: 64 agents and a gradient
     step for every two transitions."""
     n = FAST.agents if kind == "ppo" else 64
-    env = Game(game, population, n, seed)
+    env = Agents(game, population, n, REACH, seed)
     common = {"policy_kwargs": {"net_arch": list(HIDDEN)}, "gamma": 1.0, "seed": seed, "device": "cpu"}
     if kind == "ppo":
         rates = {"learning_rate": FAST.learning_rate, "gae_lambda": FAST.gae_lambda}
@@ -155,7 +98,7 @@ def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> t
         model = SAC("MlpPolicy", env, learning_rate=3e-4, **budget, **common)
 
     def judge() -> float:
-        return best_response_gap(game, Deterministic(model, game.horizon), population, generator(0, "judge")) / value
+        return best_response_gap(game, Greedy(PolicyOf(model, env)), population, generator(0, "judge")) / value
 
     until = Until(judge, every=game.horizon * (4 if kind == "ppo" else 1), limit=limit)
     model.learn(10**9, callback=until)

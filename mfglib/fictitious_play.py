@@ -24,7 +24,7 @@ from mfglib.exploitability import certifiable, require_certifiable
 from mfglib.games.base import Game, Population, check_game, integer
 from mfglib.loop import FictitiousPlay
 from mfglib.policy import Policy, averaging_weights
-from mfglib.presets import Config, preset_config, resolve_preset, restored
+from mfglib.presets import Config, learner_config, preset_config, resolve_preset, restored
 
 ALGORITHMS = ("deda-fp", "algo-1", "algo-2")
 
@@ -54,6 +54,7 @@ def solve(
     iterations: int = 20,
     averaging: str = "uniform",
     step: float = 0.5,
+    best_response: str | None = None,
     seed: int = 0,
     preset: str | None = None,
     config: Config | None = None,
@@ -69,6 +70,8 @@ def solve(
         algorithm: "deda-fp" (paper, Algo. 3), or the baselines "algo-1" and "algo-2".
         iterations: K, the number of best responses.
         averaging: "uniform" (the paper's steps 1/k), "linear" (2/(k+1)) or "geometric" (constant `step`).
+        best_response: "ppo", "look-ahead" (bounded games), or "sb3-sac", "sb3-ppo" of Stable-Baselines3 (extra `rl`);
+            None takes the configuration's.
         preset: sizes and budgets, "smoke", "lecture" or "paper"; None takes MFGLIB_PRESET if set, else "lecture".
         config: replaces the preset's.
         directory: where to checkpoint after each iteration. The same call finds it there and goes on, bit for bit
@@ -84,7 +87,10 @@ def solve(
     averaging_weights(1, averaging, step)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
-    config = config or preset_config(preset or resolve_preset("lecture"), game)
+    preset = preset or resolve_preset("lecture")
+    config = config or preset_config(preset, game)
+    if best_response is not None:
+        config = dataclasses.replace(config, best_response=learner_config(best_response, preset))
     if certify:
         require_certifiable(game)  # now, not after the first fit
     certify = certifiable(game) if certify is None else certify

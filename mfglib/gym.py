@@ -21,10 +21,10 @@ except ImportError as error:
     raise ImportError("mfglib.gym needs Gymnasium, of the extra `rl`: pip install 'deda-fp[rl]'") from error
 
 
-class _Play:
+class Play:
     """n agents of a game against a fixed population, all at the same time t."""
 
-    def __init__(self, game: Game, population: Population, action_scale: Any) -> None:
+    def __init__(self, game: Game, population: Population | None, action_scale: Any) -> None:
         check_game(game)
         bound = getattr(game, "a_bound", None)
         scale = (1.0 if bound is None else bound) if action_scale is None else action_scale
@@ -72,7 +72,15 @@ class _Play:
 
 def observed(t: int, x: Tensor, horizon: int) -> np.ndarray:
     """What agents in states x: (n, d) observe at t: (n, d + 1)."""
-    return torch.cat([x.float(), torch.full((len(x), 1), t / horizon)], 1).numpy()
+    return torch.cat([x.float(), x.new_full((len(x), 1), t / horizon).float()], 1).cpu().numpy()
+
+
+def acting(model: Any, scale: Tensor, t: int, x: Tensor, horizon: int, deterministic: bool) -> Tensor:
+    """Actions (n, k), in the game's units, of a model with `predict` in states x: (n, d); 0 at t = T."""
+    if t == horizon:
+        return x.new_zeros(len(x), len(scale))
+    action, _ = model.predict(observed(t, x, horizon), deterministic=deterministic)
+    return torch.as_tensor(action).to(x) * scale.to(x)
 
 
 class BestResponseEnv(gymnasium.Env):
@@ -87,16 +95,16 @@ class BestResponseEnv(gymnasium.Env):
     metadata = {"render_modes": []}
 
     def __init__(self, game: Game, population: Population, action_scale: Any = None) -> None:
-        self._play = _Play(game, population, action_scale)
-        self.observation_space, self.action_space = self._play.spaces()
+        self.play = Play(game, population, action_scale)
+        self.observation_space, self.action_space = self.play.spaces()
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        return self._play.start(1, self.np_random, seed)[0], {}
+        return self.play.start(1, self.np_random, seed)[0], {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        reward = float(self._play.step(action)[0])
-        return self._play.observation()[0], reward, self._play.over, False, {}
+        reward = float(self.play.step(action)[0])
+        return self.play.observation()[0], reward, self.play.over, False, {}
 
 
 class BestResponseVectorEnv(VectorEnv):
@@ -106,30 +114,30 @@ class BestResponseVectorEnv(VectorEnv):
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(self, game: Game, population: Population, n: int, action_scale: Any = None) -> None:
-        self._play, self.num_envs = _Play(game, population, action_scale), integer("n", n, at_least=1)
-        self.single_observation_space, self.single_action_space = self._play.spaces()
+        self.play, self.num_envs = Play(game, population, action_scale), integer("n", n, at_least=1)
+        self.single_observation_space, self.single_action_space = self.play.spaces()
         self.observation_space = batch_space(self.single_observation_space, n)
         self.action_space = batch_space(self.single_action_space, n)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        return self._play.start(self.num_envs, self.np_random, seed), {}
+        return self.play.start(self.num_envs, self.np_random, seed), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        reward, info = self._play.step(actions), {}
-        ended = np.full(self.num_envs, self._play.over)
-        if self._play.over:
-            info = {"final_obs": self._play.observation(), "_final_obs": ended}
-            self._play.start(self.num_envs, self.np_random)
-        return self._play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
+        reward, info = self.play.step(actions), {}
+        ended = np.full(self.num_envs, self.play.over)
+        if self.play.over:
+            info = {"final_obs": self.play.observation(), "_final_obs": ended}
+            self.play.start(self.num_envs, self.np_random)
+        return self.play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
 
 
 class PolicyOf:
     """A model with `predict(observations, deterministic=...)`, as Stable-Baselines3's, trained on one of these
     environments, as a policy of the game: `sample` draws, `mean` is its deterministic action."""
 
-    def __init__(self, model: Any, env: BestResponseEnv | BestResponseVectorEnv) -> None:
-        self.model, self.scale, self.horizon = model, env._play.scale, env._play.game.horizon
+    def __init__(self, model: Any, env: Any) -> None:
+        self.model, self.scale, self.horizon = model, env.play.scale, env.play.game.horizon
 
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(n, d) -> (n, k). The model draws from its own random numbers: `generator` is not used."""
@@ -142,7 +150,4 @@ class PolicyOf:
         raise NotImplementedError("a model behind `predict` tells actions, not their density")
 
     def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
-        if t == self.horizon:
-            return x.new_zeros(len(x), len(self.scale))
-        action, _ = self.model.predict(observed(t, x, self.horizon), deterministic=deterministic)
-        return torch.as_tensor(action).to(x) * self.scale.to(x)
+        return acting(self.model, self.scale, t, x, self.horizon, deterministic)

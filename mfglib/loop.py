@@ -23,12 +23,15 @@ from mfglib.rl import (
     LookaheadConfig,
     LookaheadPolicy,
     PostDecisionValues,
+    SB3Config,
+    SB3Policy,
     best_response,
     can_look_ahead,
+    fit_sb3,
     fit_values,
 )
 from mfglib.rollout import rollout
-from mfglib.seeds import generator, isolated
+from mfglib.seeds import derive, generator, isolated
 
 
 class FictitiousPlay(nn.Module):
@@ -64,6 +67,8 @@ class FictitiousPlay(nn.Module):
         with isolated(seed, "parameters"):
             if self.looks_ahead:
                 self.values = PostDecisionValues(T, Place(centre, spread, **options), widths)
+            elif isinstance(response, SB3Config):
+                self.policy = SB3Policy(game, unit, widths, response)
             else:
                 own = dict(min_std=response.exploration_std, max_std=response.max_std, bound=bound is not None)
                 self.policy = GaussianPolicy(T, centre, spread, unit, widths, **own, **options)
@@ -130,6 +135,9 @@ class FictitiousPlay(nn.Module):
         if self.looks_ahead:
             options = dict(steps=_budget(k, config.first_steps, config.steps), temperature=temperature)
             return fit_values(self.game, faced, self.values, config, random, **options)
+        if isinstance(config, SB3Config):
+            steps, seed = _budget(k, config.first_steps, config.steps), derive(self.seed, k, "best response")
+            return fit_sb3(self.game, faced, self.policy, config, seed, steps=steps)
         options = dict(updates=_budget(k, config.first_updates, config.updates), temperature=temperature)
         return best_response(self.game, faced, self.policy, self.critic, config, random, **options)
 

@@ -10,7 +10,7 @@ from mfglib.cloning import CloningConfig
 from mfglib.exploitability import CELLS
 from mfglib.flow import FlowConfig
 from mfglib.games import LinearQuadratic
-from mfglib.rl import LookaheadConfig, PPOConfig, can_look_ahead
+from mfglib.rl import LookaheadConfig, PPOConfig, SB3Config, can_look_ahead
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Config:
     """frequencies beside the state in their input; see `mfglib.policy.Place`"""
     average: str = "gaussian"
     """π̄ of Algo. 2 and 3: "gaussian", the paper's, or "mixture", a mixture density network"""
-    best_response: PPOConfig | LookaheadConfig = field(default_factory=PPOConfig)
-    """its type decides the learner: PPO for any game, looking ahead for bounded games (`mfglib.rl.lookahead`)"""
+    best_response: PPOConfig | LookaheadConfig | SB3Config = field(default_factory=PPOConfig)
+    """its type decides the learner: PPO for any game, looking ahead for bounded games (`mfglib.rl.lookahead`), or
+    Stable-Baselines3"""
     cloning: CloningConfig = field(default_factory=CloningConfig)
     agents: int = 30_000
     """N, agents simulated for each population: Ḡ is fitted to them; in Algo. 1 and 2 they are it. On LQ 4,000 left a
@@ -85,9 +86,30 @@ LOOKAHEAD = {
 }
 
 
+SB3 = {
+    "smoke": dict(first_steps=400, steps=200, agents=8, gradient_steps=2),
+    "lecture": {},
+    "paper": dict(first_steps=1_000_000, steps=200_000),
+}
+
+
+def learner_config(name: str, preset: str) -> PPOConfig | LookaheadConfig | SB3Config:
+    """The learner of best responses by its name: "ppo", "look-ahead", "sb3-ppo" or "sb3-sac"; ValueError if unknown."""
+    known = {
+        "ppo": lambda: PRESETS[preset].best_response,
+        "look-ahead": lambda: LookaheadConfig(**LOOKAHEAD[preset]),
+        "sb3-ppo": lambda: SB3Config("ppo", **SB3[preset]),
+        "sb3-sac": lambda: SB3Config("sac", **SB3[preset]),
+    }
+    if name not in known:
+        raise ValueError(f"best_response: expected one of {tuple(known)}, got {name!r}")
+    return known[name]()
+
+
 def restored(stored: dict[str, Any]) -> Config:
     """A configuration from what `dataclasses.asdict` and JSON made of it."""
-    learner = LookaheadConfig if "acting" in stored["best_response"] else PPOConfig
+    own = {"acting": LookaheadConfig, "reach": SB3Config}
+    learner = next((kind for name, kind in own.items() if name in stored["best_response"]), PPOConfig)
     parts = dict(best_response=learner, cloning=CloningConfig, flow=FlowConfig)
     made = {name: kind(**_tuples(stored[name])) for name, kind in parts.items()}
     return Config(**_tuples(stored) | made)

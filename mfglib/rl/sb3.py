@@ -1,0 +1,122 @@
+"""Best responses by Stable-Baselines3's PPO and SAC, which the paper used; needs the extra `rl`.
+
+Both see the game as `mfglib.gym` shows it. A fit starts from the last best response's weights, with fresh optimisers
+and an empty replay buffer: a checkpoint of fictitious play is weights and memory, nothing else.
+"""
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfglib.checks import require_finite, require_positive
+from mfglib.games.base import Game, Population
+
+
+@dataclass(frozen=True)
+class SB3Config:
+    algorithm: str = "sac"
+    """"sac" or "ppo\""""
+    first_steps: int = 64_000
+    """steps of single agents for the first best response; the next ones have 2/(k + 1) as many"""
+    steps: int = 16_000
+    """for each later one: at least so many"""
+    agents: int = 64
+    """side by side, in one environment"""
+    learning_rate: float = 1e-3
+    batch: int = 256
+    """of SAC; PPO's is a quarter of a roll-out of one episode"""
+    gradient_steps: int = 8
+    """of SAC, after each step of all agents"""
+    reach: float = 3.0
+    """largest action in units of action, where the game has no bound: SAC needs one"""
+
+    temperature = 0.0  # plain best responses only
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ("sac", "ppo"):
+            raise ValueError(f'SB3Config.algorithm: expected "sac" or "ppo", got {self.algorithm!r}')
+        require_positive(self, *(name for name in self.__dataclass_fields__ if name != "algorithm"))
+
+
+class SB3Policy(nn.Module):
+    """A network of Stable-Baselines3 as a policy of `game`: `sample` draws, `mean` is its deterministic action.
+
+    Args:
+        unit: (k,) of actions. hidden: layers of actor and critic.
+    """
+
+    def __init__(self, game: Game, unit: Tensor, hidden: tuple[int, ...], config: SB3Config) -> None:
+        super().__init__()
+        bounded = getattr(game, "a_bound", None) is not None
+        self.register_buffer("scale", (unit if bounded else config.reach * unit).clone())
+        self.horizon, self.hidden, self.config = game.horizon, tuple(hidden), config
+        self.net = self.model(game, None, 4, 0).policy
+
+    def model(self, game: Game, population: Population | None, agents: int, seed: int, device: str = "cpu") -> Any:
+        """A fresh SB3 model in an environment of so many agents; draws its weights from torch's global generator."""
+        from mfglib.rl.sb3_env import PPO, SAC, Agents
+
+        env, config = Agents(game, population, agents, self.scale, seed), self.config
+        common = dict(learning_rate=config.learning_rate, gamma=1.0, device=device)
+        layers = dict(net_arch=list(self.hidden))
+        if config.algorithm == "sac":
+            options = dict(learning_starts=agents * game.horizon, batch_size=config.batch)
+            options |= dict(gradient_steps=config.gradient_steps, buffer_size=config.first_steps)
+            return SAC("MlpPolicy", env, policy_kwargs=layers, **options, **common)
+        layers |= dict(log_std_init=math.log(0.5 / config.reach))
+        batch = agents * game.horizon // (1 if agents % 4 else 4)
+        options = dict(n_steps=game.horizon, batch_size=batch, n_epochs=4, gae_lambda=0.9)
+        return PPO("MlpPolicy", env, policy_kwargs=layers, **options, **common)
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(n, d) -> (n, k), drawn from torch's global generator: `generator` is not used."""
+        return self._act(t, x, False)
+
+    def mean(self, t: int, x: Tensor) -> Tensor:
+        return self._act(t, x, True)
+
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        raise NotImplementedError("a model behind `predict` tells actions, not their density")
+
+    def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
+        from mfglib.gym import acting
+
+        return acting(self.net, self.scale, t, x, self.horizon, deterministic)
+
+
+def fit_sb3(
+    game: Game, population: Population, policy: SB3Policy, config: SB3Config, seed: int, *, steps: int
+) -> dict[str, float]:
+    """The best response to the fixed `population`, in place, from the last one; returns its last losses (NaN if so few
+    steps that nothing was learned). Raises DivergenceError if a weight is not finite."""
+    with _global_generators(seed):
+        model = policy.model(game, population, config.agents, seed, str(policy.scale.device))
+        model.policy.load_state_dict(policy.net.state_dict())
+        model.learn(steps, log_interval=10**9)  # never printed, so the last losses stay in the logger
+        policy.net.load_state_dict(model.policy.state_dict())
+    require_finite("best response", policy)
+    logged = {name.removeprefix("train/"): float(value) for name, value in model.logger.name_to_value.items()}
+    names = {"policy_loss": ("actor_loss", "policy_gradient_loss"), "critic_loss": ("critic_loss", "value_loss")}
+    return {name: next((logged[n] for n in known if n in logged), math.nan) for name, known in names.items()}
+
+
+@contextlib.contextmanager
+def _global_generators(seed: int) -> Iterator[None]:
+    """SB3 draws from the global generators of Python, numpy and torch: seed them, and put them back as they were."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
