@@ -18,7 +18,7 @@ import torch
 from _table import report, row
 
 from mfglib import exploitability, runs, solve
-from mfglib.__main__ import GAMES, LONG, iterations
+from mfglib.catalogue import GAMES, LONG, iterations
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import GridPopulation, grid_of
 from mfglib.exact.grid_equilibrium import CELLS

@@ -14,7 +14,7 @@ import torch
 from _table import report, row
 
 from mfglib import runs, solve
-from mfglib.__main__ import GAMES
+from mfglib.catalogue import GAMES
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.metrics import flow_wasserstein, flow_wasserstein_gaussian, policy_error
 from mfglib.rollout import rollout

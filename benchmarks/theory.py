@@ -19,7 +19,7 @@ import torch
 from _table import report, row
 
 from mfglib import runs, solve, theory
-from mfglib.__main__ import GAMES
+from mfglib.catalogue import GAMES
 from mfglib.exact import lq_fictitious_play
 from mfglib.fictitious_play import replay
 from mfglib.games import BeachBar, LinearQuadratic

@@ -7,33 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from mfglib import runs, solve, theory
+from mfglib.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.fictitious_play import ALGORITHMS, replay
-from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.policy import AVERAGING
 from mfglib.presets import PRESETS
 from mfglib.theory_judge import judge_of
-
-# The paper's constants, without its bounds; and games in which agents attract each other more and more (c_m / c_x).
-COHESION = dict(A=0.95, B=0.7, A_bar=0.1, c_a=1.4, horizon=15, c_x=5.0)
-GAMES = {
-    "lq": LinearQuadratic(),
-    "lq-cohesion-0.2": LinearQuadratic(c_m=1.0, **COHESION),
-    "lq-cohesion-1": LinearQuadratic(c_m=5.0, **COHESION),
-    "lq-cohesion-2": LinearQuadratic(c_m=10.0, **COHESION),
-    "lq-bounded": LinearQuadratic.paper(),
-    "beach-bar": BeachBar(),
-    "four-rooms": FourRooms(),
-}
-ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25}
-LONG = {"four-rooms": 100}  # where more iterations still pay
-
-
-def iterations(game: str, preset: str) -> int:
-    """K of a game of `GAMES`."""
-    if preset == "smoke":
-        return 2
-    return (LONG if preset == "paper" and game in LONG else ITERATIONS).get(game, 20)
 
 
 def train(arguments: argparse.Namespace) -> None:

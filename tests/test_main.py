@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfglib.__main__ import GAMES, iterations, main
+from mfglib.__main__ import main
+from mfglib.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.presets import PRESETS
 
