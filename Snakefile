@@ -4,6 +4,7 @@ On a cluster: snakemake --executor slurm --jobs 20 --config preset=paper, with t
 A target is made again if a file that it depends on is newer, or if a notebook's cells or a command below changed.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,10 @@ DATA = {
     "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv"},
     "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
     "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
+    "07_inference_at_scale": {
+        "inference_csv": f"{FIGURES}/data/inference.csv",
+        "sizes_csv": f"{FIGURES}/data/inference_flows.csv",
+    },
 }
 
 ROOT = Path(workflow.basedir)
@@ -122,6 +127,25 @@ rule errors_summary:
         game="|".join(THEORY),
     shell:
         "{PYTHON} -m mfglib summary {input} --output {output}"
+
+
+# Times mean something on a quiet machine only: as many threads as it has, which --cores limits, so that nothing else
+# runs beside it.
+rule inference:
+    input:
+        runs=expand(
+            f"{RESULTS}/{{game}}/{{variant}}/seed-0/history.csv", game=["four-rooms", "beach-bar"], variant=ALGORITHMS
+        ),
+        scripts=[path.as_posix() for path in sorted(Path("benchmarks").glob("*inference*.py"))],
+        code=relative(sources(["mfglib.table", "mfglib.fictitious_play", "mfglib.metrics"], ROOT)),
+    output:
+        csv=f"{FIGURES}/data/inference.csv",
+        flows=f"{FIGURES}/data/inference_flows.csv",
+    threads: os.cpu_count()
+    params:
+        preset=PRESET,
+    shell:
+        "{PYTHON} benchmarks/inference.py --preset {params.preset} --csv {output.csv} --sizes {output.flows}"
 
 
 # A rule for each notebook, as each has its own figures.

@@ -54,9 +54,10 @@ def results() -> str:
             lines.append(line(row))
     lines += bounded()
     lines += propagation()
-    lines += ["", "Sampling the population of 4-rooms, two cores, medians (a first part of the inference study):", ""]
+    lines += training()
+    lines += ["", "Sampling populations, two cores, medians:", ""]
     lines += ["| measure | value | target | |", "|---|---|---|---|"]
-    lines += [line(row) for row in load("inference_benchmark.json")]
+    lines += [line(row) for row in load("inference_benchmark.json") if row["target"] or shown(row)]
     lines += ["", "| best response | value | target | |", "|---|---|---|---|"]
     lines += [line(row) for row in load("best_response_benchmark.json")]
     return "\n".join(lines)
@@ -147,6 +148,44 @@ def propagation() -> list[str]:
         )
         lines.append(f"| {game}: {title} | {' | '.join(cells)} |")
     return lines
+
+
+def training() -> list[str]:
+    """Time to a certified exploitability, and where it goes (`benchmarks/training.py`)."""
+    rows = load("training_benchmark.json")
+    value = {row["measure"]: row["value"] for row in rows}
+    goals = [f"{m.split(':')[0]} {v:.3g}% {m.split(',')[1]}" for m, v in value.items() if ": goal" in m]
+    lines = [
+        "",
+        f"Training, one core a run: seconds until the certified exploitability is below a goal ({'; '.join(goals)}).",
+        "",
+    ]
+    steps = ("best_response", "cloning", "population", "judge")
+    lines += [
+        "| run | seconds to the goal | seeds that reached it | seconds in all | last | " + " | ".join(steps) + " |"
+    ]
+    lines += ["|---" * 9 + "|"]
+    for label in dict.fromkeys(row["measure"].rpartition(": seconds in all")[0] for row in rows):
+        if not label:
+            continue
+        mean, std = (value.get(f"{label}: seconds to the goal, {what}") for what in ("mean", "std over seeds"))
+        count = next(m for m in value if m.startswith(f"{label}: share of ") and "seeds" in m)
+        cells = [label, "never" if mean is None else f"{mean:.0f} ± {std:.0f}"]
+        cells += [f"{value[count]:.0f}% of {count.split(' of ')[1].split()[0]}"]
+        cells += [
+            f"{value[f'{label}: seconds in all, mean']:.0f}",
+            f"{value[f'{label}: last exploitability, mean']:.2g}%",
+        ]
+        shares = [value.get(f"{label}: share of time, {step}") for step in steps]
+        lines.append(f"| {' | '.join(cells + ['' if v is None else f'{v:.0f}%' for v in shares])} |")
+    lines += ["", "| several seeds at once, stacked networks | value | target | |", "|---|---|---|---|"]
+    return lines + [line(row) for row in rows if "stacked" in row["measure"]]
+
+
+def shown(row: dict) -> bool:
+    """What the inference table shows beside its targets."""
+    parts = "2x64 /", "flow without a table", "of drawing", "one process", "making the table"
+    return any(part in row["measure"] for part in parts) and "loop" not in row["measure"]
 
 
 def keep(row: dict) -> bool:

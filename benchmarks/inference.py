@@ -1,167 +1,252 @@
-"""Sampling the population of 4-rooms: the flow as a table against the flow, vectorised roll-outs and per-agent loops.
+"""The population at scale: DEDA-FP's flow and its table against vectorised roll-outs and per-agent loops.
 
-One trained game (`lecture` preset, seed 0 of DEDA-FP and Algo 1: results/lecture, made by `make figures`, else trained
-here, some minutes each). Medians, methods interleaved. Roll-outs of 2 x 256 networks have untrained weights: only their
-time is used. Default: about 2 minutes on 2 cores. `--full`: 10^7 agents also as a stream, and 10^8 counted.
+One trained 4-rooms game and one beach bar: seed 0 of each algorithm in results/PRESET, made by `make figures`, else
+trained here, some minutes each. Four questions: the whole population at all t; the population at one t; the log-density
+at n points of each t; one reward of n agents, whose density is their own. Everybody simulates and draws in batches of
+20,000 agents. Medians, methods interleaved; the column `repeats` says of how many runs. A method stops at the n that
+would take it longer than the limit. Memory is that of a process of its own for each method and n.
+
+Policies: what was trained, which is a mixture density network, and untrained Gaussian ones, as the paper's, 2 x 64 and
+2 x 256: of these only the time is used. Accuracy is that of what was trained. Loops over agents are measured on 20 of
+them and scaled, as the column `scaled_from` says.
+
+Default: some minutes on 2 cores. `--preset smoke`: half a minute. `--full`, about 20 minutes: methods may take three
+times as long before they stop, medians are of more runs, and equal times are 3 s.
 """
 
 import argparse
-import resource
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
-import numpy as np
+import pandas as pd
 import torch
+from _inference import (
+    KERNEL_BATCH,
+    coarsened,
+    count_in_processes,
+    count_stream,
+    density,
+    distance,
+    draw,
+    equal_time,
+    machine,
+    peak_memory,
+    play,
+    sampling_noise,
+    timings,
+)
+from _inference_game import AGENTS, FLOW, FULL, PRESETS, QUESTIONS, RANDN, SMALL, TABLE, WIDE, Calls, Trained
 from _table import report, row
+from torch import Tensor
 
-from mfglib import runs, solve
-from mfglib.__main__ import GAMES, iterations
-from mfglib.exact import grid_equilibrium
-from mfglib.games import FourRooms
-from mfglib.games.base import Population
-from mfglib.metrics import total_variation
-from mfglib.mixture import UniformMixture
-from mfglib.policy import GaussianPolicy, Policy
+from mfglib import runs
+from mfglib.exact.grid_solver import grid_play
+from mfglib.flow import FlowConfig, TimeFlow, fit_flow
+from mfglib.metrics import cell_masses
 from mfglib.population import Particles
-from mfglib.rollout import rollout
-from mfglib.seeds import generator
+from mfglib.seeds import generator, isolated
 from mfglib.table import TabulatedPopulation
 
-N, REPEATS = 5000, 7
+FEW, LOOPS_UP_TO = 20, 100_000  # agents of a loop that is timed; for how many this is scaled
+MOST = {"density": 1_000_000}  # the points of all t have to fit in memory
+COLUMNS = ["game", "query", "method", "policy", "n", "seconds", "repeats", "scaled_from", "memory_mb", "tv", "tv_floor"]
 
 
-def learned(algorithm: str) -> tuple[Policy, Population]:
-    directory = runs.ROOT / "results/lecture/four-rooms" / algorithm / "seed-0"
-    options = dict(iterations=iterations("four-rooms", "lecture"), seed=0, preset="lecture", directory=directory)
-    solution = solve(GAMES["four-rooms"], algorithm, overwrite=True, progress=False, **options)
-    return solution.policy, solution.population
-
-
-def medians(methods: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Seconds of each method, interleaved, after one call of each that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for i in range(repeats + 1):
-        for name, method in methods.items():
-            start = time.perf_counter()
-            method()
-            if i:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-def of_shape(game: FourRooms, hidden: int) -> GaussianPolicy:
-    centre = torch.full((2,), 0.25)
-    return GaussianPolicy(game.horizon, centre, centre, torch.full((2,), 0.05), (hidden, hidden), bound=True)
-
-
-def loop_over_agents(game: FourRooms, policy: Policy, agents: int, random: torch.Generator) -> None:
-    """What the paper timed, as far as it is known: one trajectory after the other."""
-    for _ in range(agents):
-        rollout(game, policy, n=1, generator=random, rewards=False)
-
-
-def trajectories(game: FourRooms, flow: Population, table: TabulatedPopulation, random: torch.Generator) -> list[dict]:
-    """5,000 agents at all times, or at the last one."""
-    mixture, _ = learned("algo-1")
-    wide = of_shape(game, 256)
-    many = UniformMixture([of_shape(game, 256) for _ in mixture.policies])
-    play = dict(n=N, generator=random, rewards=False)
-    times, T = range(game.horizon + 1), game.horizon
-    seconds = medians(
-        {
-            "table": lambda: [table.sample(t, N, random) for t in times],
-            "flow": lambda: [flow.sample(t, N, random) for t in times],
-            "Algo 2, 2 x 64": lambda: rollout(game, of_shape(game, 64), **play),
-            "Algo 2, 2 x 256": lambda: rollout(game, wide, **play),
-            "Algo 1, 2 x 64": lambda: rollout(game, mixture, **play),
-            "Algo 1, 2 x 256": lambda: rollout(game, many, **play),
-            "floor, torch.randn": lambda: [torch.randn(N, 2, generator=random) for _ in times],
-        }
-    )
-    one = medians({"table": lambda: table.sample(T, N, random), "flow": lambda: flow.sample(T, N, random)}, 51)
-    few = 20
-    loop = medians({"loop": lambda: loop_over_agents(game, wide, few, random)}, 3)["loop"] * N / few
-    rows = [row(f"all t, {N} agents: {name}", s, "s") for name, s in seconds.items()]
-    rows += [row(f"all t, {N} agents: Algo 2, 2 x 256, one agent after the other ({few} of them, scaled)", loop, "s")]
-    rows += [row(f"one t, {N} agents: {name}", s, "s") for name, s in one.items()]
-    rivals = min(seconds["Algo 1, 2 x 256"], seconds["Algo 2, 2 x 256"])
-    return rows + [
-        row("all t: vectorised Algo 1 or 2, the faster, 2 x 256 / table", rivals / seconds["table"], "x", ">= 10"),
-        row("one t: the same (a roll-out has to come all the way) / table", rivals / one["table"], "x", ">= 50"),
-        row("all t: one agent after the other / table", loop / seconds["table"], "x", ">= 200"),
-        row("all t: vectorised Algo 2, 2 x 64 / table", seconds["Algo 2, 2 x 64"] / seconds["table"], "x"),
-        row("all t: vectorised Algo 2, 2 x 256 / flow without a table", rivals / seconds["flow"], "x"),
-    ]
-
-
-def densities(game: FourRooms, flow: Population, table: TabulatedPopulation, random: torch.Generator) -> list[dict]:
-    """The density at 10^5 points, by Gaussian kernels on 10^5 agents too (at some of the points, scaled)."""
-    T, n, some = game.horizon, 100_000, 2000
-    agents = Particles(torch.stack([table.sample(t, n, random) for t in range(T + 1)]))
-    x = table.sample(T, n, random)
-    seconds = medians(
-        {
-            "table": lambda: table.log_prob(T, x),
-            "flow": lambda: flow.log_prob(T, x),
-            "kernels": lambda: agents.log_prob(T, x[:some]),
-        },
-        5,
-    )
-    seconds["kernels"] *= n / some
-    rows = [row(f"density at 10^5 points: {name}", s, "s") for name, s in seconds.items()]
-    return [*rows, row("density: kernels / table", seconds["kernels"] / seconds["table"], "x", ">= 100")]
-
-
-def accuracy(game: FourRooms, flow: Population, table: TabulatedPopulation) -> list[dict]:
-    """Total variation to the exact equilibrium, mean over t: what the table adds to the flow's, and 5,000 agents'."""
-    truth = grid_equilibrium(game, progress=False).population
-    agents = Particles(torch.stack([table.sample(t, N, generator(0, "agents", t)) for t in range(game.horizon + 1)]))
-    named = {"table": table, "flow": flow, f"kernels on {N} samples of the table": agents}
-    for cells in (40, 80):
-        named[f"table of {cells} cells a side"] = TabulatedPopulation(flow, game.domain, game.horizon, cells)
-    off = {n: np.mean([total_variation(p, truth, t) for t in range(1, game.horizon + 1)]) for n, p in named.items()}
-    return [row(f"TV to the equilibrium, mean over t >= 1: {name}", v) for name, v in off.items()]
-
-
-def large(table: TabulatedPopulation, t: int, random: torch.Generator, full: bool) -> list[dict]:
-    n, kilobytes = 10_000_000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = medians(
-        {"table": lambda: table.sample(t, n, random), "randn": lambda: torch.randn(n, 2, generator=random)}, 5
-    )
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - kilobytes) / 1e6
-    rows = [
-        row("10^7 agents at one t: table", seconds["table"], "s"),
-        row(
-            "10^7 agents at one t: table / torch.randn of that size", seconds["table"] / seconds["randn"], "x", "<= 20"
-        ),
-        row("10^7 agents at one t: memory that this took", grown, "GB", "<= 1"),
-    ]
-    if full:
-        start, counts = time.perf_counter(), torch.zeros(len(table.corners), dtype=torch.long)
-        for x in table.stream(t, 10 * n):
-            counts += torch.bincount(table.cell(x), minlength=len(counts))
-        off = 0.5 * float((counts / counts.sum() - table.mass[t]).abs().sum())
-        rows.append(row("10^8 agents at one t, counted in cells", time.perf_counter() - start, "s"))
-        rows.append(row("10^8 agents at one t: TV of the counts to the table", off))
+def sweep(one: Trained, query: str, question: Callable[[Trained, int], Calls]) -> list[dict]:
+    """Time and memory of each method, for n as large as the limit admits."""
+    rows, last, small, sizes = [], {}, question(one, 100), one.sizes
+    for n in [n for n in sizes.agents if n <= MOST.get(query, n)]:
+        expected = {key: seconds * n / m for key, (m, seconds) in last.items()}
+        calls = {key: call for key, call in question(one, n).items() if expected.get(key, 0.0) <= sizes.limit}
+        least = sizes.least if n <= AGENTS else 0
+        for key, (seconds, repeats) in timings(calls, least=least, enough=sizes.enough).items():
+            last[key] = n, seconds
+            memory = peak_memory(calls[key], small[key])
+            rows.append(one.row(query, key[0], n, seconds, key[1], repeats=repeats, memory_mb=memory))
     return rows
 
 
-@torch.no_grad()
+def loops(one: Trained) -> list[dict]:
+    """One agent after the other, which is what the paper timed, as far as it is known."""
+    calls = {key: partial(play, one.game, p, FEW, batch=1) for key, p in one.policies.items() if SMALL not in key}
+    measured = timings(calls, least=one.sizes.least, enough=one.sizes.enough)
+    return [
+        one.row("all t", f"{method}, loop", n, s * n / FEW, policy, repeats=repeats, scaled_from=FEW)
+        for (method, policy), (s, repeats) in measured.items()
+        for n in one.sizes.agents
+        if n <= LOOPS_UP_TO
+    ]
+
+
+def at_equal_time(one: Trained) -> list[dict]:
+    """What is drawn in so many seconds, counted in the judge's cells, against the equilibrium."""
+    own = {method: policy for (method, kind), policy in one.policies.items() if kind == one.trained}
+    methods = {name: partial(draw, population, one.times) for name, population in one.drawn.items()}
+    methods |= {name: partial(play, one.game, policy) for name, policy in own.items()}
+    methods["DEDA-FP, policy simulated"] = partial(play, one.game, one.policy)
+    methods |= {f"{name}, loop": partial(play, one.game, policy, batch=1) for name, policy in own.items()}
+    first = {name: 1 if name.endswith("loop") else 1000 for name in methods}
+    return [
+        one.row("equal time", name, n, s, tv=tv, tv_floor=sampling_noise(one.coarse, n), repeats=1)
+        for name, sample in methods.items()
+        for s, n, tv in equal_time(sample, one.judge, one.coarse, one.sizes.budget, first[name])
+    ]
+
+
+def add_accuracy(one: Trained, rows: list[dict]) -> None:
+    """To the rows of the density: how far it is from the equilibrium's, whatever n."""
+    for name, population in one.densities.items():
+        tv = distance(torch.stack([cell_masses(population, one.judge, t) for t in one.times]), one.coarse)
+        for r in rows:
+            if r["query"] == "density" and r["method"] == name:
+                r["tv"] = tv
+
+
+# --- sizes of flows and tables
+
+
+def sizes(one: Trained) -> list[dict]:
+    """Flows of several sizes, fitted to the same agents of the average policy, and tables of the one that was trained:
+    seconds for 5,000 agents at all t, negative log-likelihood of other agents (nats), distances to the policy's own
+    population and to the equilibrium; means over t >= 1."""
+    game, domain, T, d = one.game, one.game.domain, one.game.horizon, one.game.state_dim
+    shown, held = (play(game, one.policy, one.sizes.shown, seed) for seed in (1, 2))
+    own = grid_play(one.grid, one.policy).population.mass
+    populations, fitting = {("flow", "as trained"): one.flow}, {}
+    for bins, width in one.sizes.flows:
+        config, start = FlowConfig(bins=bins, hidden=(width, width), batch=512), time.perf_counter()
+        with isolated(0, "sizes", bins, width):
+            flow = TimeFlow(T, d, config, domain)
+        fit_flow(flow, shown, config, generator(0, "sizes"), steps=one.sizes.steps)
+        key = "flow", f"{bins} bins, 2x{width}"
+        populations[key], fitting[key] = flow.requires_grad_(False), time.perf_counter() - start
+    for cells in one.sizes.tables[d - 1]:
+        start, key = time.perf_counter(), ("table", f"{cells} cells a side")
+        populations[key] = TabulatedPopulation(one.flow, domain, T, cells)
+        fitting[key] = time.perf_counter() - start
+    label = "Algo 2's kernels in the usual cells"  # not DEDA-FP's privilege: any density can be tabulated
+    start = time.perf_counter()
+    populations["table", label] = TabulatedPopulation(one.kept, domain, T)
+    fitting["table", label] = time.perf_counter() - start
+    calls = {key: partial(draw, population, one.times, AGENTS) for key, population in populations.items()}
+    seconds, rows = timings(calls, least=one.sizes.least, enough=one.sizes.enough), []
+    for (kind, size), population in populations.items():
+        many = sum(p.numel() for p in population.parameters()) if kind == "flow" else population.mass.numel()
+        nll = -torch.stack([population.log_prob(t, held[t]).mean() for t in one.times[1:]]).mean().item()
+        mass = in_cells(one, population)
+        s, repeats = seconds[kind, size]
+        r = dict(game=one.name, kind=kind, size=size, numbers=many, fit_seconds=fitting.get((kind, size)), n=AGENTS)
+        rows.append(
+            r | dict(seconds=s, repeats=repeats, nll=nll, tv_own=distance(mass, own), tv=distance(mass, one.exact))
+        )
+    return rows
+
+
+def in_cells(one: Trained, population: TimeFlow | TabulatedPopulation) -> Tensor:
+    """Its mass in the equilibrium's cells (T+1, cells); a table's is summed, exact if the lines of its cells include
+    all of the equilibrium's."""
+    if isinstance(population, TabulatedPopulation):
+        return coarsened(one.grid, population.corners + population.h / 2, population.mass)
+    return torch.stack([cell_masses(population, one.grid, t) for t in one.times])
+
+
+# --- the rows with targets
+
+
+def targets(one: Trained, found: list[dict], compared: list[dict]) -> list[dict]:
+    """What was asked of the table; and, in the same units, where the flow does not win."""
+    own = [r for r in found if r["game"] == one.name]
+    seconds = {(r["query"], r["method"], r["policy"]): r["seconds"] for r in own if r["n"] == AGENTS}
+    every, last, flow = seconds["all t", TABLE, ""], seconds["one t", TABLE, ""], seconds["all t", FLOW, ""]
+    wide, small = (min(seconds["all t", m, p] for m in ("Algo 1", "Algo 2")) for p in (WIDE, SMALL))
+    loop = min(seconds["all t", f"{m}, loop", WIDE] for m in ("Algo 1", "Algo 2"))
+    label = f"{one.name}, all t, {AGENTS} agents"
+    rows = [row(f"{one.name}: making the table, once", one.seconds_table, "s")]
+    rows += [row(f"{label}: {m}{p and f', {p}'}", s, "s") for (q, m, p), s in seconds.items() if q == "all t"]
+    rows += [
+        row(f"{label}: Algo 1 or 2 vectorised, the faster, 2x256 / table", wide / every, "x", ">= 10"),
+        row(f"{one.name}, one t: the same, which has to come all the way / table", wide / last, "x", ">= 50"),
+        row(f"{label}: the faster loop over agents, 2x256 / table", loop / every, "x", ">= 200"),
+        row(f"{label}: the faster vectorised, 2x64 / table", small / every, "x"),
+        row(f"{label}: the faster vectorised, 2x256 / flow without a table", wide / flow, "x"),
+        row(f"{label}: the faster vectorised, 2x64 / flow without a table", small / flow, "x"),
+    ]
+    label = f"{one.name}, {one.sizes.budget:g} s of drawing: TV to the equilibrium"
+    ends = {r["method"]: r["tv"] for r in own if r["query"] == "equal time"}  # the last row of each
+    rows += [row(f"{label}, {name}", tv) for name, tv in ends.items()]
+    tv = {(r["kind"], r["size"]): r["tv"] for r in compared if r["game"] == one.name}
+    usual = tv["table", f"{one.table.shape.max()} cells a side"]
+    return [
+        *rows,
+        row(f"{one.name}: TV to the equilibrium, table / flow", usual / tv["flow", "as trained"], "x", "<= 1.02"),
+    ]
+
+
+def kernels(one: Trained) -> dict:
+    """The density at n points of one t by kernels on n agents against the table's. The kernels' seconds are those of
+    a fiftieth of the points, scaled."""
+    t, n = one.game.horizon, one.sizes.kernels
+    x = torch.stack(draw(one.table, [t], n))
+    some = partial(density, Particles(x), x[:, : n // 50], batch=KERNEL_BATCH)
+    calls = {"table": partial(one.table.log_prob, t, x[0]), "kernels": some}
+    seconds = {name: s for name, (s, _) in timings(calls, least=one.sizes.least).items()}
+    ratio = 50 * seconds["kernels"] / seconds["table"]
+    return row(f"{one.name}, density of {n:.0e} points: kernels on as many agents / table", ratio, "x", ">= 100")
+
+
+def large(one: Trained) -> list[dict]:
+    """Very many agents at one t in one call; the counts of a stream, and the same by two processes."""
+    table, t, n, d = one.table, one.game.horizon, one.sizes.counted, one.game.state_dim
+    calls = {TABLE: partial(table.sample, t, n), RANDN: partial(torch.randn, n, d)}
+    seconds = {name: s for name, (s, _) in timings(calls, least=one.sizes.least).items()}
+    memory, label = peak_memory(calls[TABLE], partial(table.sample, t, 100)), f"{one.name}, {n:.0e} agents at one t"
+    rows = [
+        row(f"{label}: table, one call", seconds[TABLE], "s"),
+        row(f"{label}: the same / torch.randn of that size", seconds[TABLE] / seconds[RANDN], "x", "<= 20"),
+        row(f"{label}: memory of that call", memory / 1000, "GB", "<= 1"),
+    ]
+    n *= 10  # more than would be wise to hold
+    label = f"{one.name}, {n:.0e} agents at one t, counted"
+    memory = peak_memory(partial(count_stream, table, t, n), partial(count_stream, table, t, 100))
+    start = time.perf_counter()
+    counts = count_stream(table, t, n)
+    alone = time.perf_counter() - start
+    split = count_in_processes(table, t, n, 2)
+    off = 0.5 * float((counts / counts.sum() - table.mass[t]).abs().sum())
+    return rows + [
+        row(f"{label}: one process", alone, "s"),
+        row(f"{label}: two processes, their start included", time.perf_counter() - start - alone, "s"),
+        row(f"{label}: agents that the two place elsewhere", (counts - split).abs().sum().item(), "", "<= 0"),
+        row(f"{label}: memory", memory / 1000, "GB"),
+        row(f"{label}: TV of the counts to the table", off),
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="also count 10^8 agents")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="lecture")
+    parser.add_argument("--full", action="store_true", help="more runs, larger n, longer equal times")
+    parser.add_argument("--csv", help="write every measurement to this file")
+    parser.add_argument("--sizes", help="write the comparison of sizes of flows and tables to this file")
     parser.add_argument("--json", help="write the table's rows to this file")
     arguments = parser.parse_args()
-    game, random = GAMES["four-rooms"], generator(0, "inference")
-    _, flow = learned("deda-fp")
-    start = time.perf_counter()
-    table = TabulatedPopulation(flow, game.domain, game.horizon)
-    rows = [row("making the table, once", time.perf_counter() - start, "s")]
-    rows += large(table, game.horizon, random, arguments.full)
-    rows += trajectories(game, flow, table, random) + densities(game, flow, table, random)
-    rows += accuracy(game, flow, table)
-    report(rows, arguments.json)
+    if arguments.preset == "smoke":
+        torch.set_num_threads(1)  # two threads on a busy machine wait for each other
+    found, compared, table = [], [], []
+    for name in ("four-rooms", "beach-bar"):
+        one = Trained(name, arguments.preset, FULL if arguments.full else PRESETS[arguments.preset])
+        rows = [r for query, question in QUESTIONS.items() for r in sweep(one, query, question)] + loops(one)
+        rows += [r | {"query": "one t"} for r in rows if r["query"] == "all t" and r["policy"]]  # the same roll-outs
+        add_accuracy(one, rows)
+        found += rows + at_equal_time(one)
+        compared += sizes(one)
+        table += [*targets(one, found, compared), kernels(one), *large(one)]
+    for file, rows, columns in ((arguments.csv, found, COLUMNS), (arguments.sizes, compared, None)):
+        if file:
+            frame = pd.DataFrame(rows, columns=columns).assign(machine=machine())
+            runs.write(runs.ROOT / file, frame.to_csv(index=False, float_format="%.5g"))
+    report(table, arguments.json)
 
 
 if __name__ == "__main__":
