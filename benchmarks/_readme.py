@@ -169,13 +169,12 @@ def training() -> list[str]:
         if not label:
             continue
         mean, std = (value.get(f"{label}: seconds to the goal, {what}") for what in ("mean", "std over seeds"))
-        count = next(m for m in value if m.startswith(f"{label}: share of ") and "seeds" in m)
-        cells = [label, "never" if mean is None else f"{mean:.0f} ± {std:.0f}"]
-        cells += [f"{value[count]:.0f}% of {count.split(' of ')[1].split()[0]}"]
-        cells += [
-            f"{value[f'{label}: seconds in all, mean']:.0f}",
-            f"{value[f'{label}: last exploitability, mean']:.2g}%",
-        ]
+        share = next(m for m in value if m.startswith(f"{label}: share of ") and m.endswith("seeds that reached it"))
+        seeds = int(share.removeprefix(f"{label}: share of ").split()[0])
+        there = round(value[share] * seeds / 100)
+        cells = [label, "never" if mean is None else f"{mean:.0f}" + (f" ± {std:.0f}" if there > 1 else "")]
+        cells += [f"{there} of {seeds}", f"{value[f'{label}: seconds in all, mean']:.0f}"]
+        cells += [f"{value[f'{label}: last exploitability, mean']:.2g}%"]
         shares = [value.get(f"{label}: share of time, {step}") for step in steps]
         lines.append(f"| {' | '.join(cells + ['' if v is None else f'{v:.0f}%' for v in shares])} |")
     lines += ["", "| several seeds at once, stacked networks | value | target | |", "|---|---|---|---|"]
