@@ -23,14 +23,16 @@ NEAR = 1e-3  # of a cell: what float32 may round a state across a line
 
 class TabulatedPopulation:
     """Any population with a density on `domain`, at all times 0..horizon, in `cells` cells along the longest side
-    (800 if d = 1, 160 if d = 2): the density at their centres, scaled to a total of 1.
+    (800 if d = 1, 160 if d = 2): the density at their centres, scaled to a total of 1. It draws on `device`.
 
     Raises ValueError for more than two dimensions, if the cells' lines miss a wall, and for a population that has no
     mass in the cells.
     """
 
     @torch.no_grad()
-    def __init__(self, population: Population, domain: Domain, horizon: int, cells: int | None = None) -> None:
+    def __init__(
+        self, population: Population, domain: Domain, horizon: int, cells: int | None = None, device: str = "cpu"
+    ) -> None:
         d = domain.state_dim
         if d not in CELLS:
             raise ValueError(f"domain: expected one or two dimensions, got {d}")
@@ -46,28 +48,31 @@ class TabulatedPopulation:
         centres = corners + torch.from_numpy(h) / 2
         free = domain.contains(centres)
         self.horizon, self.domain, self.volume = horizon, domain, float(h.prod())
-        self.lower, self.h = torch.from_numpy(domain.lower).float(), torch.from_numpy(h).float()
-        self.corners = corners[free].float()  # (m, d)
-        self.index = torch.full(tuple(self.shape), -1)
-        self.index[tuple(torch.from_numpy(coordinates[free.numpy()].T))] = torch.arange(len(self.corners))
-        x = centres[free].float()
+        self.lower, self.h = (torch.from_numpy(v).float().to(device) for v in (domain.lower, h))
+        self.corners = corners[free].float().to(device)  # (m, d)
+        self.size = torch.from_numpy(self.shape).to(device)
+        index = torch.full(tuple(self.shape), -1)
+        index[tuple(torch.from_numpy(coordinates[free.numpy()].T))] = torch.arange(len(self.corners))
+        self.index = index.to(device)
+        x = centres[free].float().to(device)
         density = torch.stack([population.log_prob(t, x).exp().double().cpu() for t in range(horizon + 1)])
         total = density.sum(1, keepdim=True)
         if not (total.isfinite() & (total > 0)).all():
             raise ValueError("population: expected a finite density with some mass in the cells at every time")
         self.mass = density / total  # (T+1, m)
         tables = [alias_table(row) for row in self.mass.numpy()]
-        self.share, self.other = (torch.from_numpy(np.stack(part)) for part in zip(*tables, strict=True))
-        self.log_density = (self.mass / self.volume).log().float()
-        self.means = (self.mass @ x.double()).float()
+        self.share, self.other = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*tables, strict=True))
+        self.log_density = (self.mass / self.volume).log().float().to(device)
+        self.means = (self.mass @ x.double().cpu()).float().to(device)
 
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent states: (n, d)."""
         require_time(t, self.horizon)
-        cell = torch.randint(len(self.corners), (n,), generator=generator, dtype=torch.int32)
-        keep = torch.rand(n, generator=generator) < self.share[t].index_select(0, cell)
+        options = dict(generator=generator, device=self.h.device)
+        cell = torch.randint(len(self.corners), (n,), dtype=torch.int32, **options)
+        keep = torch.rand(n, **options) < self.share[t].index_select(0, cell)
         cell = torch.where(keep, cell, self.other[t].index_select(0, cell))
-        place = torch.rand(n, len(self.h), generator=generator)
+        place = torch.rand(n, len(self.h), **options)
         return self.corners.index_select(0, cell).addcmul_(place, self.h)
 
     def log_prob(self, t: int, x: Tensor) -> Tensor:
@@ -82,21 +87,20 @@ class TabulatedPopulation:
     def cell(self, x: Tensor) -> Tensor:
         """The number (n,) of the cell of x: (n, d), on a face of a wall of a free one beside it; −1 in walls and
         outside."""
-        scaled = (x.float() - self.lower) / self.h
+        scaled = (x.to(self.lower) - self.lower) / self.h
         found = self._number(scaled)
         missed = found < 0
         for nudge in itertools.product((-NEAR, NEAR), repeat=len(self.h)):
             if not missed.any():
                 break
-            found[missed] = self._number(scaled[missed] + torch.tensor(nudge))
+            found[missed] = self._number(scaled[missed] + torch.tensor(nudge).to(scaled))
             missed = found < 0
         return found
 
     def _number(self, scaled: Tensor) -> Tensor:
         """Of the cell that contains each point (n, d), in units of the cells from the lower corner."""
-        size = torch.from_numpy(self.shape)
-        inside = ((scaled >= 0) & (scaled <= size)).all(1)
-        place = scaled.long().clamp_min(0).minimum(size - 1)
+        inside = ((scaled >= 0) & (scaled <= self.size)).all(1)
+        place = scaled.long().clamp_min(0).minimum(self.size - 1)
         return torch.where(inside, self.index[tuple(place.T)], -1)
 
     def stream(
@@ -109,7 +113,7 @@ class TabulatedPopulation:
         if not 0 <= part < integer("parts", parts, at_least=1):
             raise ValueError(f"part: expected an integer in 0..{parts - 1}, got {part!r}")
         for i in range(part, chunks, parts):
-            yield self.sample(t, min(chunk, n - i * chunk), generator_of(seed, "stream", t, i))
+            yield self.sample(t, min(chunk, n - i * chunk), generator_of(seed, "stream", t, i, device=self.h.device))
 
 
 def alias_table(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
