@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mfglib.exact.grid import Grid
 from mfglib.games.base import Game, Population
+from mfglib.metrics import counts
 from mfglib.policy import GaussianPolicy, Policy
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
@@ -28,9 +29,6 @@ from mfglib.table import TabulatedPopulation
 # Agents simulated or drawn at once: what they need stays in the cache. With 10^5 agents in one batch a 2 x 256 roll-out
 # took 1.6 times as long, the flow 1.5 times, the table 1.3 times; batches of 5,000 were no faster (one core).
 BATCH = 20_000
-# Points of which kernels are asked at once: in one call the C library's allocator does not give back what was freed
-# between two results that are kept. At 20,000 points and 10^5 agents that came to 8 GB.
-KERNEL_BATCH = 1000
 Call = Callable[[], object]
 
 
@@ -60,14 +58,14 @@ def noise(d: int, times: Sequence[int], n: int, seed: int = 0) -> list[Tensor]:
     return [torch.randn(n, d, generator=random) for _ in times]
 
 
-def density(population: Population, x: Tensor, batch: int = BATCH) -> list[Tensor]:
+def density(population: Population, x: Tensor) -> list[Tensor]:
     """Log-density at points x: (T+1, n, d), those of each time."""
-    return [torch.cat([population.log_prob(t, part) for part in points.split(batch)]) for t, points in enumerate(x)]
+    return [torch.cat([population.log_prob(t, part) for part in points.split(BATCH)]) for t, points in enumerate(x)]
 
 
-def reward(game: Game, population: Population, t: int, x: Tensor, a: Tensor, batch: int = BATCH) -> Tensor:
+def reward(game: Game, population: Population, t: int, x: Tensor, a: Tensor) -> Tensor:
     """Of agents x: (n, d) with actions a: (n, k), against the population: (n,)."""
-    parts = zip(x.split(batch), a.split(batch), strict=True)
+    parts = zip(x.split(BATCH), a.split(BATCH), strict=True)
     return torch.cat([game.reward(t, *part, population) for part in parts])
 
 
@@ -157,11 +155,6 @@ def distance(mass: Tensor, truth: Tensor) -> float:
     return float(0.5 * ((mass - truth).abs().sum(1) + (1 - mass.sum(1)).abs())[1:].mean())
 
 
-def count(grid: Grid, x: Sequence[Tensor]) -> Tensor:
-    """How many of the agents x[t]: (n, d) are in each cell: (T+1, cells)."""
-    return torch.stack([torch.bincount(grid.cell(states), minlength=len(grid.x)) for states in x])
-
-
 def sampling_noise(truth: Tensor, n: int, seed: int = 0) -> float:
     """The distance of n independent samples of the truth itself: nobody who draws n agents does better."""
     random = np.random.default_rng(seed)
@@ -176,26 +169,26 @@ def equal_time(
     times, until the budget in seconds is spent: of the first ones, each time that there are twice as many, and at the
     end. Only drawing is timed."""
     sample(first, 0)
-    seconds, n, chunk, seen, counts = 0.0, 0, first, 0, torch.zeros(truth.shape, dtype=torch.long)
+    seconds, n, chunk, seen, found = 0.0, 0, first, 0, torch.zeros(truth.shape, dtype=torch.long)
     while seconds < budget:
         start = time.perf_counter()
         x = sample(chunk, n + 1)  # a seed that was not used before
         seconds += time.perf_counter() - start
-        counts += count(grid, x)
+        found += counts(x, grid)
         n += chunk
         if n >= 2 * seen or seconds >= budget:
             seen = n
-            yield seconds, n, distance(counts.double() / n, truth)
+            yield seconds, n, distance(found.double() / n, truth)
         left = int(n * (budget / seconds - 1))  # agents, at the speed so far
         chunk = max(first, min(n, left, 5 * BATCH))
 
 
 def count_stream(table: TabulatedPopulation, t: int, n: int, part: int = 0, parts: int = 1) -> Tensor:
     """How many of n agents at time t are in each of the table's cells: one pass, with the memory of one chunk."""
-    counts = torch.zeros(len(table.corners), dtype=torch.long)
+    found = torch.zeros(len(table.corners), dtype=torch.long)
     for x in table.stream(t, n, part=part, parts=parts):
-        counts += torch.bincount(table.cell(x), minlength=len(counts))
-    return counts
+        found += torch.bincount(table.cell(x), minlength=len(found))
+    return found
 
 
 def count_in_processes(table: TabulatedPopulation, t: int, n: int, parts: int) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from _inference import BATCH, KERNEL_BATCH, Call, coarsened, density, draw, noise, of_shape, play, reward
+from _inference import Call, coarsened, density, draw, noise, of_shape, play, reward
 
 from mfglib import runs, solve
 from mfglib.catalogue import GAMES, iterations
@@ -120,8 +120,7 @@ def all_times(one: Trained, n: int) -> Calls:
 def densities(one: Trained, n: int) -> Calls:
     """At n points of each t, where the agents are; the kernels on the agents that the run has kept."""
     x = torch.stack(draw(one.table, one.times, n))
-    asked = one.densities.items()
-    return {(name, ""): partial(density, population, x, batch=batch(name)) for name, population in asked}
+    return {(name, ""): partial(density, population, x) for name, population in one.densities.items()}
 
 
 def rewards(one: Trained, n: int) -> Calls:
@@ -130,12 +129,7 @@ def rewards(one: Trained, n: int) -> Calls:
     x = one.table.sample(t, n, generator(0, "agents"))
     a = float(one.game.a_bound) * (2 * torch.rand(n, one.game.action_dim, generator=generator(0, "actions")) - 1)
     asked = one.densities | {KERNELS: Particles(x.expand(len(one.times), *x.shape))}
-    call = partial(reward, one.game)
-    return {(name, ""): partial(call, population, t, x, a, batch=batch(name)) for name, population in asked.items()}
-
-
-def batch(name: str) -> int:
-    return KERNEL_BATCH if name == KERNELS else BATCH
+    return {(name, ""): partial(reward, one.game, population, t, x, a) for name, population in asked.items()}
 
 
 QUESTIONS: dict[str, Callable[[Trained, int], Calls]] = {

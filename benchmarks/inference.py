@@ -22,7 +22,6 @@ from functools import partial
 import pandas as pd
 import torch
 from _inference import (
-    KERNEL_BATCH,
     coarsened,
     count_in_processes,
     count_stream,
@@ -188,7 +187,7 @@ def kernels(one: Trained) -> dict:
     a fiftieth of the points, scaled."""
     t, n = one.game.horizon, one.sizes.kernels
     x = torch.stack(draw(one.table, [t], n))
-    some = partial(density, Particles(x), x[:, : n // 50], batch=KERNEL_BATCH)
+    some = partial(density, Particles(x), x[:, : n // 50])
     calls = {"table": partial(one.table.log_prob, t, x[0]), "kernels": some}
     seconds = {name: s for name, (s, _) in timings(calls, least=one.sizes.least).items()}
     ratio = 50 * seconds["kernels"] / seconds["table"]

@@ -1,10 +1,10 @@
 """Time to a certified exploitability: three algorithms, and the same loop with Stable-Baselines3's PPO and SAC; where
-the time goes; smaller budgets; and several seeds at once in one process.
+the time goes; larger budgets; and several seeds at once.
 
 The three algorithms' clocks are those of the runs of `make figures` (figures/data/*_runs.csv, four seeds, two runs at a
 time on 2 cores). All else is trained here, two at a time, one thread each, and its clock is the processor's: another
 process on the machine costs it nothing. Default: one seed, 6 iterations (about 5
-minutes). `--full`: three seeds, 12 iterations, and 4-rooms with smaller budgets, two seeds (about 30 minutes).
+minutes). `--full`: three seeds, 12 iterations, and 4-rooms with larger budgets, two seeds (about 30 minutes).
 On a machine with a GPU, `--device cuda` adds its times. Needs the extra `rl` (the lock file has it).
 """
 
@@ -33,7 +33,7 @@ STEPS = ("best_response", "cloning", "population")
 GOAL = {"lq": 0.02, "beach-bar": 0.05, "four-rooms": 0.1}  # of |value| in LQ, else of the first exploitability
 LEARNERS = {"lq": (None, "sb3-ppo", "sb3-sac"), "beach-bar": (None, "ppo", "sb3-ppo", "sb3-sac")}
 OURS = {"lq": "PPO, ours", "beach-bar": "looking ahead, ours"}  # None above: the preset's
-BUDGETS = ("as it is", "half of the steps", "half of the steps, states and batch")
+BUDGETS = ("twice the steps, states and batch", "twice the states and batch", "as it is")
 SEEDS_AT_ONCE = 4
 
 
@@ -75,13 +75,11 @@ def algorithms() -> Iterator[dict]:
 
 
 def budget(config: Config, kind: str) -> Config:
-    """4-rooms with less work in a best response."""
+    """4-rooms with more work in a best response."""
     response = config.best_response
-    less = {"as it is": {}, "half of the steps": dict(first_steps=response.first_steps // 2, steps=response.steps // 2)}
-    less["half of the steps, states and batch"] = less["half of the steps"] | dict(
-        states=response.states // 2, batch=response.batch // 2
-    )
-    return dataclasses.replace(config, best_response=dataclasses.replace(response, **less[kind]))
+    sizes = ("first_steps", "steps", "states", "batch") if "steps" in kind else ("states", "batch")
+    more = {name: 2 * getattr(response, name) for name in sizes if kind != "as it is"}
+    return dataclasses.replace(config, best_response=dataclasses.replace(response, **more))
 
 
 def train(job: tuple[str, str | None, str, int, int, str]) -> tuple[float, float, float]:
@@ -113,26 +111,61 @@ def learners(full: bool, device: str) -> Iterator[dict]:
         yield from rows_of(f"{game}, {name}{', cuda' if device == 'cuda' else ''}", same)
 
 
-def seeds_at_once(repeats: int = 7, steps: int = 30) -> Iterator[dict]:
-    """The costliest inner loop, regression of W_t in 4-rooms, for some seeds: one after the other, and stacked."""
-    sizes, batch, S = (46, 64, 64), 1024, SEEDS_AT_ONCE
+def inside() -> Iterator[dict]:
+    """What a later best response in 4-rooms, the largest cost there, spends its time on: operations' own shares."""
+    torch.set_num_threads(1)
+    play = loop.FictitiousPlay(
+        GAMES["four-rooms"], "deda-fp", preset_config("lecture", GAMES["four-rooms"]), "uniform", 0.5, 0, False, "cpu"
+    )
+    for k in range(2):
+        play.iterate(k)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        play.fit_best_response(10)
+    own = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    groups = {"matrix products": ("aten::addmm", "aten::mm"), "activations": ("aten::silu", "aten::silu_backward")}
+    for name, keys in groups.items():
+        share = sum(time for key, time in own.items() if key.rstrip("_") in keys) / sum(own.values())
+        yield row(f"four-rooms, a later best response: {name}", 100 * share, "%")
+
+
+SIZES, BATCH = (46, 64, 64), 1024  # of the costliest inner loop, regression of W_t in 4-rooms
+
+
+def regressions(S: int) -> tuple[list[nn.Module], torch.Tensor, torch.Tensor]:
+    """Networks, inputs and targets of S seeds."""
     with isolated(0, "stacked"):
-        nets = [nn.Sequential(*mlp(sizes[0], sizes[1:]), head(sizes[-1], 1)) for _ in range(S)]
-    x = torch.randn(S, batch, sizes[0], generator=generator(0, "features"))
-    y = x.square().mean(-1)
+        nets = [nn.Sequential(*mlp(SIZES[0], SIZES[1:]), head(SIZES[-1], 1)) for _ in range(S)]
+    x = torch.randn(S, BATCH, SIZES[0], generator=generator(0, "features"))
+    return nets, x, x.square().mean(-1)
+
+
+def in_turn(nets: list[nn.Module], x: torch.Tensor, y: torch.Tensor, steps: int) -> None:
+    for net, features, target in zip(nets, x, y, strict=True):
+        optimizer = torch.optim.Adam(net.parameters(), fused=True)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (net(features).squeeze(-1) - target).square().mean().backward()
+            optimizer.step()
+
+
+def rate(seconds: float) -> float:
+    """Steps a second of one seed after the other, on one thread."""
+    torch.set_num_threads(1)
+    problem, done, start = regressions(1), 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        in_turn(*problem, 10)
+        done += 10
+    return done / (time.perf_counter() - start)
+
+
+def seeds_at_once(repeats: int = 7, steps: int = 30) -> Iterator[dict]:
+    """Some seeds one after the other, stacked in one process, and in two processes."""
+    nets, x, y = regressions(SEEDS_AT_ONCE)
     stacked, _ = torch.func.stack_module_state(nets)
     stacked = {name: value.detach().requires_grad_() for name, value in stacked.items()}
 
     def one(weights: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
         return torch.func.functional_call(nets[0], weights, features)
-
-    def in_turn() -> None:
-        for net, features, target in zip(nets, x, y, strict=True):
-            optimizer = torch.optim.Adam(net.parameters(), fused=True)
-            for _ in range(steps):
-                optimizer.zero_grad()
-                (net(features).squeeze(-1) - target).square().mean().backward()
-                optimizer.step()
 
     def together() -> None:
         optimizer = torch.optim.Adam(stacked.values(), fused=True)
@@ -141,30 +174,36 @@ def seeds_at_once(repeats: int = 7, steps: int = 30) -> Iterator[dict]:
             (torch.func.vmap(one)(stacked, x).squeeze(-1) - y).square().mean(1).sum().backward()
             optimizer.step()
 
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        ratios = []
-        for _ in range(repeats + 1):
+    times: dict[str, list[float]] = {"in turn, 1 thread": [], "stacked, 1 thread": [], "stacked, 2 threads": []}
+    for _ in range(repeats + 1):
+        for name, seconds in times.items():
+            torch.set_num_threads(2 if "2 threads" in name else 1)
             start = time.perf_counter()
-            in_turn()
-            middle = time.perf_counter()
-            together()
-            ratios.append((middle - start) / (time.perf_counter() - middle))
-        median = float(np.median(ratios[1:]))
-        yield row(f"{S} seeds: one after the other / stacked in one process, {threads} thread(s)", median, "x")
+            in_turn(nets, x, y, steps) if "in turn" in name else together()
+            seconds.append(time.perf_counter() - start)
+    medians = {name: float(np.median(seconds[1:])) for name, seconds in times.items()}
+    alone = medians.pop("in turn, 1 thread")
+    for name, seconds in medians.items():
+        yield row(f"{SEEDS_AT_ONCE} seeds at once: in turn on 1 thread / {name}", alone / seconds, "x")
     torch.set_num_threads(1)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(rate, [0.1, 0.1])  # imports
+        both = sum(pool.map(rate, [5.0, 5.0], chunksize=1))
+    yield row(
+        f"{SEEDS_AT_ONCE} seeds at once: two processes, 1 thread each / in turn on 1 thread", both / rate(5.0), "x"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="three seeds, 12 iterations, smaller budgets in 4-rooms")
+    parser.add_argument("--full", action="store_true", help="three seeds, 12 iterations, larger budgets in 4-rooms")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the learners are trained")
     parser.add_argument("--json", help="write the table's rows to this file")
     arguments = parser.parse_args()
     table = [
         row(f"{game}: goal, of {'|value|' if game == 'lq' else 'the first'}", 100 * g, "%") for game, g in GOAL.items()
     ]
-    parts = algorithms(), seeds_at_once(), learners(arguments.full, arguments.device)
+    parts = algorithms(), inside(), seeds_at_once(), learners(arguments.full, arguments.device)
     report(table + list(itertools.chain(*parts)), arguments.json)
 
 

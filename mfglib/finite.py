@@ -20,8 +20,8 @@ from scipy.stats import binom
 from torch import Tensor
 
 from mfglib.exact.grid import Grid, GridPopulation
-from mfglib.exact.grid_solver import Play, grid_best_response
-from mfglib.exact.lq import require_unbounded
+from mfglib.exact.grid_solver import Play, grid_best_response, grid_play
+from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
 from mfglib.games.base import Game, Population, integer, number
 from mfglib.metrics import wasserstein
@@ -31,6 +31,20 @@ from mfglib.rollout import rollout
 POINTS = 4000  # where distribution functions are compared
 ROWS = 1 << 16  # rewards that a game is asked for at a time
 TAIL = 8.0  # standard deviations of the number of neighbours that are summed over, to each side
+
+
+def missed(game: LinearQuadratic, model: np.ndarray, truth: np.ndarray) -> float:
+    """What an agent who best responds to a model of the mean path, (T+1, d), leaves unearned where the crowd's true one
+    is `truth`; exact, for unbounded LQ games."""
+    planned = lq_best_response(game, model)
+    own, cov = lq_moments(game, planned.K, planned.k, truth)
+    return lq_gap(lq_best_response(game, truth), planned.K, planned.k, own, cov)
+
+
+def missed_on_grid(model: Population, truth: GridPopulation) -> float:
+    """The same for a model of the population, on the grid of the true one."""
+    earned = grid_play(truth.grid, grid_best_response(truth.grid, model), truth).value
+    return grid_best_response(truth.grid, truth).value - earned
 
 
 @dataclass(frozen=True)

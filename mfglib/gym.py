@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mfglib.games.base import Game, Population, check_game, integer, vector
+from mfglib.policy import Predicted, observed
 from mfglib.seeds import generator
 
 try:
@@ -70,19 +70,6 @@ class Play:
         return self.t == self.game.horizon
 
 
-def observed(t: int, x: Tensor, horizon: int) -> np.ndarray:
-    """What agents in states x: (n, d) observe at t: (n, d + 1)."""
-    return torch.cat([x.float(), x.new_full((len(x), 1), t / horizon).float()], 1).cpu().numpy()
-
-
-def acting(model: Any, scale: Tensor, t: int, x: Tensor, horizon: int, deterministic: bool) -> Tensor:
-    """Actions (n, k), in the game's units, of a model with `predict` in states x: (n, d); 0 at t = T."""
-    if t == horizon:
-        return x.new_zeros(len(x), len(scale))
-    action, _ = model.predict(observed(t, x, horizon), deterministic=deterministic)
-    return torch.as_tensor(action).to(x) * scale.to(x)
-
-
 class BestResponseEnv(gymnasium.Env):
     """One agent of `game` against `population`; its best policy is the best response.
 
@@ -132,22 +119,8 @@ class BestResponseVectorEnv(VectorEnv):
         return self.play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
 
 
-class PolicyOf:
-    """A model with `predict(observations, deterministic=...)`, as Stable-Baselines3's, trained on one of these
-    environments, as a policy of the game: `sample` draws, `mean` is its deterministic action."""
+class PolicyOf(Predicted):
+    """A model that was trained on one of these environments, as a policy of its game."""
 
     def __init__(self, model: Any, env: Any) -> None:
         self.model, self.scale, self.horizon = model, env.play.scale, env.play.game.horizon
-
-    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(n, d) -> (n, k). The model draws from its own random numbers: `generator` is not used."""
-        return self._act(t, x, False)
-
-    def mean(self, t: int, x: Tensor) -> Tensor:
-        return self._act(t, x, True)
-
-    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
-        raise NotImplementedError("a model behind `predict` tells actions, not their density")
-
-    def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
-        return acting(self.model, self.scale, t, x, self.horizon, deterministic)

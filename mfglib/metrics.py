@@ -1,5 +1,7 @@
 """Distances between what was learned and what is exact."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import ot
 import torch
@@ -62,6 +64,11 @@ def cell_masses(population: Population, grid: Grid, t: int, points: int = 3) -> 
     offsets = torch.cartesian_prod(*[offsets] * grid.state_dim).view(-1, grid.state_dim) * torch.from_numpy(grid.h)
     x = (grid.x[:, None] + offsets).flatten(0, 1).float()
     return population.log_prob(t, x).double().exp().view(len(grid.x), -1).mean(1).cpu() * grid.volume
+
+
+def counts(x: Sequence[Tensor], grid: Grid) -> Tensor:
+    """How many of the agents x[t]: (n, d) are in each cell of the grid, at each time: (T+1, m) integers."""
+    return torch.stack([torch.bincount(grid.cell(states), minlength=len(grid.x)) for states in x])
 
 
 def total_variation(population: Population, truth: GridPopulation, t: int) -> float:

@@ -71,6 +71,12 @@ def lines(
         ax.plot(np.asarray(x), np.asarray(y), color=colour, label=f"{prefix}{key}", **line)
 
 
+def power(ax: Axes, x: ArrayLike, first: float, exponent: float, label: str, style: str = ":") -> None:
+    """A thin grey line x^exponent through `first` at the first of x: what to compare a slope with."""
+    x = np.asarray(x, dtype=float)
+    ax.plot(x, first * (x / x[0]) ** exponent, style, color=GREY, linewidth=1.3, label=label)
+
+
 def band(ax: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, label: str | None = None, **line: Any) -> None:
     """A line mean: (n,) with a shaded mean ± std. `line` is passed to the line."""
     x, mean, std = (np.asarray(v, dtype=float) for v in (x, mean, std))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -96,6 +97,15 @@ def arrows(
     ax.quiver(*x.T, *v.T, color=color, headwidth=4, headlength=4, headaxislength=3.5, **style)
     if dots:
         ax.plot(*x.T, ".", color="black", markersize=3, zorder=4)
+
+
+def discs(ax: Axes, x: ArrayLike, radius: float, color: Any) -> None:
+    """Discs at x: (n, 2), true to scale in the units of the plan."""
+    size = np.full(len(x), 2 * radius)
+    style = {"color": color, "zorder": 3, "rasterized": True}
+    ax.add_collection(
+        EllipseCollection(size, size, 0 * size, units="x", offsets=x, offset_transform=ax.transData, **style)
+    )
 
 
 def path(ax: Axes, domain: Domain, start: Sequence[float], displacement: Sequence[float], color: Any) -> None:

@@ -40,6 +40,8 @@ def test_seeds_that_never_arrive_are_counted_and_left_out_of_the_mean():
 
 def test_budgets():
     config = preset_config("lecture", FourRooms())
-    as_it_is, half, less = (training.budget(config, kind).best_response for kind in training.BUDGETS)
-    assert as_it_is == config.best_response and 2 * half.first_steps == as_it_is.first_steps
-    assert (half.states, 2 * less.states, 2 * less.batch) == (as_it_is.states, as_it_is.states, as_it_is.batch)
+    twice, larger, as_it_is = (training.budget(config, kind).best_response for kind in training.BUDGETS)
+    assert as_it_is == config.best_response and larger.first_steps == as_it_is.first_steps
+    assert (twice.first_steps, twice.steps) == (2 * as_it_is.first_steps, 2 * as_it_is.steps)
+    for more in (twice, larger):
+        assert (more.states, more.batch) == (2 * as_it_is.states, 2 * as_it_is.batch)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
 from mfglib.games.base import Game, Population
+from mfglib.policy import Predicted
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class SB3Config:
         require_positive(self, *(name for name in self.__dataclass_fields__ if name != "algorithm"))
 
 
-class SB3Policy(nn.Module):
-    """A network of Stable-Baselines3 as a policy of `game`: `sample` draws, `mean` is its deterministic action.
+class SB3Policy(Predicted, nn.Module):
+    """A network of Stable-Baselines3 as a policy of `game`.
 
     Args:
         unit: (k,) of actions. hidden: layers of actor and critic.
@@ -57,9 +58,9 @@ class SB3Policy(nn.Module):
         bounded = getattr(game, "a_bound", None) is not None
         self.register_buffer("scale", (unit if bounded else config.reach * unit).clone())
         self.horizon, self.hidden, self.config = game.horizon, tuple(hidden), config
-        self.net = self.model(game, None, 4, 0).policy
+        self.model = self.learner(game, None, 4, 0).policy
 
-    def model(self, game: Game, population: Population | None, agents: int, seed: int, device: str = "cpu") -> Any:
+    def learner(self, game: Game, population: Population | None, agents: int, seed: int, device: str = "cpu") -> Any:
         """A fresh SB3 model in an environment of so many agents; draws its weights from torch's global generator."""
         from mfglib.rl.sb3_env import PPO, SAC, Agents
 
@@ -75,21 +76,6 @@ class SB3Policy(nn.Module):
         options = dict(n_steps=game.horizon, batch_size=batch, n_epochs=4, gae_lambda=0.9)
         return PPO("MlpPolicy", env, policy_kwargs=layers, **options, **common)
 
-    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(n, d) -> (n, k), drawn from torch's global generator: `generator` is not used."""
-        return self._act(t, x, False)
-
-    def mean(self, t: int, x: Tensor) -> Tensor:
-        return self._act(t, x, True)
-
-    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
-        raise NotImplementedError("a model behind `predict` tells actions, not their density")
-
-    def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
-        from mfglib.gym import acting
-
-        return acting(self.net, self.scale, t, x, self.horizon, deterministic)
-
 
 def fit_sb3(
     game: Game, population: Population, policy: SB3Policy, config: SB3Config, seed: int, *, steps: int
@@ -97,12 +83,12 @@ def fit_sb3(
     """The best response to the fixed `population`, in place, from the last one; returns its last losses (NaN if so few
     steps that nothing was learned). Raises DivergenceError if a weight is not finite."""
     with _global_generators(seed):
-        model = policy.model(game, population, config.agents, seed, str(policy.scale.device))
-        model.policy.load_state_dict(policy.net.state_dict())
-        model.learn(steps, log_interval=10**9)  # never printed, so the last losses stay in the logger
-        policy.net.load_state_dict(model.policy.state_dict())
+        learner = policy.learner(game, population, config.agents, seed, str(policy.scale.device))
+        learner.policy.load_state_dict(policy.model.state_dict())
+        learner.learn(steps, log_interval=10**9)  # never printed, so the last losses stay in the logger
+        policy.model.load_state_dict(learner.policy.state_dict())
     require_finite("best response", policy)
-    logged = {name.removeprefix("train/"): float(value) for name, value in model.logger.name_to_value.items()}
+    logged = {name.removeprefix("train/"): float(value) for name, value in learner.logger.name_to_value.items()}
     names = {"policy_loss": ("actor_loss", "policy_gradient_loss"), "critic_loss": ("critic_loss", "value_loss")}
     return {name: next((logged[n] for n in known if n in logged), math.nan) for name, known in names.items()}
 
