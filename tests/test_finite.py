@@ -8,15 +8,15 @@ import torch
 from helpers import LQ_GAMES, gen
 from scipy.stats import norm
 
-from mfglib import exploitability
-from mfglib.exact import grid_fictitious_play, lq_equilibrium
+from mfglib.exact import grid_fictitious_play, lq_best_response, lq_equilibrium
 from mfglib.exact.grid import GridPopulation, grid_of
 from mfglib.exact.grid_solver import grid_best_response, grid_play
-from mfglib.finite import affine_of, crowd_distance, grid_gain, lq_gain, windows
+from mfglib.exploitability import best_response_gap, exploitability
+from mfglib.finite import affine_of, crowd_distance, grid_gain, lq_gain, missed, missed_on_grid, windows
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.metrics import wasserstein
 from mfglib.policy import AffinePolicy, Still
-from mfglib.population import GaussianFlow
+from mfglib.population import GaussianFlow, MeanPath
 from mfglib.rollout import rollout
 
 GAMES = {name: game for name, game in LQ_GAMES.items() if game.state_dim < 3}
@@ -234,6 +234,35 @@ def test_one_dimension_agrees_with_samples():
     x = rollout(BAR, policy, n=50, generator=gen(3), rewards=False).x[1]
     by_samples = wasserstein(x, population.sample(1, 200_000, gen(4)))
     assert crowd_distance(BAR, policy, population, 50, gen(3), 1) == pytest.approx(by_samples, abs=2e-3)
+
+
+# --- who plans with a wrong crowd
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_what_a_wrong_mean_path_costs(name):
+    """Nothing if it is right; else the gap of the policy that is best against it, a square of its error."""
+    game = GAMES[name]
+    truth = lq_equilibrium(game).mean.numpy()
+    error = np.random.default_rng(0).normal(size=truth.shape)
+    assert missed(game, truth, truth) == pytest.approx(0, abs=1e-9)
+    planned = lq_best_response(game, truth + error)
+    gap = best_response_gap(game, planned.policy, MeanPath(torch.as_tensor(truth)), gen())
+    assert missed(game, truth + error, truth) == pytest.approx(gap, rel=1e-4, abs=1e-9)
+    assert missed(game, truth + 2 * error, truth) == pytest.approx(4 * gap, rel=1e-4, abs=1e-9)
+    assert gap > 0 or name == "c_m = 0"
+
+
+@pytest.mark.parametrize("game", [BeachBar(c_m=20.0), ROOMS], ids=["beach", "rooms"])
+def test_what_a_wrong_density_costs(game):
+    grid = grid_of(game, 20)
+    truth = grid_play(grid, Still(torch.zeros(game.action_dim))).population
+    tilted = truth.mass * torch.linspace(0, 2, len(grid.x))
+    model = GridPopulation(grid, tilted / tilted.sum(1, keepdim=True))
+    earned = grid_play(grid, grid_best_response(grid, model), truth).value
+    assert missed_on_grid(truth, truth) == pytest.approx(0, abs=1e-9)
+    lost = grid_best_response(grid, truth).value - earned
+    assert lost > 1e-4 and missed_on_grid(model, truth) == pytest.approx(lost)
 
 
 def test_bad_arguments():

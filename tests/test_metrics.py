@@ -11,6 +11,7 @@ from mfglib.flow import FlowConfig, TimeFlow
 from mfglib.games import FourRooms, LinearQuadratic
 from mfglib.metrics import (
     cell_masses,
+    counts,
     flow_wasserstein,
     flow_wasserstein_gaussian,
     leak,
@@ -98,6 +99,14 @@ def test_masses_and_total_variation_on_a_grid():
     assert total_variation(population, population, 3) == 0 and total_variation(population, everywhere, 3) > 0.5
     assert total_variation(GridPopulation(grid, mass.roll(2, 0)), population, 5) == pytest.approx(1)  # disjoint
     assert leak(population, grid, 6) == pytest.approx(0)
+
+
+def test_counts_of_agents_in_cells():
+    grid = grid_of(FourRooms(), 20)
+    again = grid.x[[3, 5, 5]]
+    found = counts([grid.x, again], grid)
+    assert found.shape == (2, len(grid.x)) and (found[0] == 1).all()
+    assert found[1].nonzero()[:, 0].tolist() == [3, 5] and found[1, [3, 5]].tolist() == [1, 2]
 
 
 def test_what_a_kernel_puts_into_walls_is_leak_and_a_flow_puts_none():

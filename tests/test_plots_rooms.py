@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.transforms import Affine2D
 from PIL import Image
 
 from mfglib import plots, plots_rooms
@@ -74,6 +75,18 @@ def test_arrows_have_their_length_in_the_units_of_the_plan():
     plots_rooms.arrows(axes[0, 0], [[0.1, 0.1]], [[0.05, 0.0]], length=2.0, dots=True)
     quiver = axes[0, 0].collections[0]
     assert quiver.scale == 0.5 and quiver.U == 0.05 and quiver.scale_units == "xy"
+
+
+def test_discs_are_true_to_scale():
+    fig, axes = plots.panels(1, 1)
+    axes[0, 0].set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    plots_rooms.discs(axes[0, 0], np.array([[0.2, 0.3], [0.7, 0.5]]), 0.05, "red")
+    fig.canvas.draw()
+    drawn = axes[0, 0].collections[0]
+    box = drawn.get_paths()[0].get_extents(Affine2D(drawn.get_transforms()[0]))  # pixels
+    wide = axes[0, 0].transData.transform([[0, 0], [0.1, 0]])
+    assert len(drawn.get_offsets()) == 2
+    np.testing.assert_allclose([box.width, box.height], wide[1, 0] - wide[0, 0], rtol=1e-3)
 
 
 def test_a_surface_is_drawn_and_saved(tmp_path, uniform):

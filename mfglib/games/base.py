@@ -1,5 +1,6 @@
 """What a game is, and checks that every game uses on its parameters."""
 
+import functools
 import inspect
 import math
 from typing import Any, Protocol, runtime_checkable
@@ -122,8 +123,22 @@ def clip(x: Tensor, bound: Any) -> Tensor:
     """x: (n, k) coordinate-wise in [−bound, bound], bound a number or (k,); as it is where the bound is None."""
     if bound is None:
         return x
-    bound = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+    bound = constant(bound, x)
     return torch.clamp(x, -bound, bound)
+
+
+def constant(value: Any, like: Tensor) -> Tensor:
+    """A number or an array with the dtype and on the device of `like`, not to be changed in place. A GPU gets it once:
+    it would wait for each copy."""
+    if like.device.type == "cpu":
+        return torch.as_tensor(value, dtype=like.dtype)
+    value = np.asarray(value, dtype=float)
+    return _copied(value.tobytes(), value.shape, like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=1024)
+def _copied(value: bytes, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(np.frombuffer(value).reshape(shape), dtype=dtype, device=device)
 
 
 def described(game: Any) -> str:

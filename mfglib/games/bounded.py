@@ -8,7 +8,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from mfglib.games.base import Population, clip, described, vector
+from mfglib.games.base import Population, clip, constant, described, vector
 from mfglib.games.domain import Domain
 
 
@@ -33,10 +33,10 @@ class Law:
         """n independent samples (n, d)."""
         options = dict(device=generator.device, dtype=dtype)
         if self.name == "gaussian":
-            mean, std = (torch.as_tensor(v, **options) for v in (self.mean, self.std))
-            return mean + std * torch.randn(n, len(mean), generator=generator, **options)
-        lower, upper = (torch.as_tensor(v, **options) for v in self.ends)
-        unit = torch.rand(n, len(lower), generator=generator, **options)
+            unit = torch.randn(n, len(self.mean), generator=generator, **options)
+            return constant(self.mean, unit) + constant(self.std, unit) * unit
+        unit = torch.rand(n, len(self.mean), generator=generator, **options)
+        lower, upper = (constant(v, unit) for v in self.ends)
         return (lower + (upper - lower) * unit).clamp(lower, upper)
 
     def quantiles(self, n: int) -> np.ndarray:

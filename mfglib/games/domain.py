@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.games.base import array
+from mfglib.games.base import array, constant
 
 BOUNCES = 64  # most contacts in one move; an agent that has more stays where the last one was
 
@@ -111,7 +111,7 @@ class Domain:
 
     def _as(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         corners = (self.lower, self.upper, self.walls[:, 0], self.walls[:, 1])
-        lower, upper, low, high = (torch.as_tensor(c, dtype=x.dtype, device=x.device) for c in corners)
+        lower, upper, low, high = (constant(c, x) for c in corners)
         return lower, upper, low, high
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.games.base import Population, array, clip, cost, described, integer, matrix, spread, vector
+from mfglib.games.base import Population, array, clip, constant, cost, described, integer, matrix, spread, vector
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
 
@@ -107,12 +107,12 @@ class LinearQuadratic:
     def initial(self, n: int, generator: torch.Generator) -> Tensor:
         """n independent states from μ_0: (n, d)."""
         x = _draw(self.initial_law, n, self.state_dim, generator)
-        x = x @ _as(self.initial_std, x).T + _as(self.initial_mean, x)
+        x = x @ constant(self.initial_std, x).T + constant(self.initial_mean, x)
         return x if self.domain is None else self.domain.fold(x)
 
     def step(self, t: int, x: Tensor, a: Tensor, population: Population | None, generator: torch.Generator) -> Tensor:
         """Next states of x: (n, d) under actions a: (n, k). `population` may be None if A_bar = 0."""
-        noise = _draw(self.noise_law, len(x), self.state_dim, generator, x.dtype) @ _as(self.noise_std, x).T
+        noise = _draw(self.noise_law, len(x), self.state_dim, generator, x.dtype) @ constant(self.noise_std, x).T
         z = self.moved(t, x, a, population)
         return z + noise if self.domain is None else self.domain.move(z, noise)
 
@@ -126,14 +126,14 @@ class LinearQuadratic:
         return z if self.domain is None else self.domain.move(x, z - x)
 
     def _next(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
-        x_next = x @ _as(self.A, x).T + clip(a, self.a_bound) @ _as(self.B, x).T
+        x_next = x @ constant(self.A, x).T + clip(a, self.a_bound) @ constant(self.B, x).T
         if self.A_bar.any():
-            x_next = x_next + population.mean(t).to(x) @ _as(self.A_bar, x).T
+            x_next = x_next + population.mean(t).to(x) @ constant(self.A_bar, x).T
         return x_next
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, d), a: (n, k). `population` may be None if c_m = 0."""
-        total = _quadratic(self.c_x, x - _as(self.x_target, x)) + _quadratic(self.c_a, clip(a, self.a_bound))
+        total = _quadratic(self.c_x, x - constant(self.x_target, x)) + _quadratic(self.c_a, clip(a, self.a_bound))
         if self.c_m.any():
             total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
         return -total
@@ -170,9 +170,5 @@ def _draw(law: str, n: int, d: int, generator: torch.Generator, dtype: torch.dty
     return (2 * unit - 1) * math.sqrt(3)
 
 
-def _as(value: np.ndarray, like: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
-
-
 def _quadratic(weight: np.ndarray, v: Tensor) -> Tensor:
-    return sum(((v @ _as(weight, v)) * v).unbind(-1))  # (n, d) -> (n,)
+    return sum(((v @ constant(weight, v)) * v).unbind(-1))  # (n, d) -> (n,)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive, require_time
 from mfglib.games import LinearQuadratic
-from mfglib.games.base import Game, Population, clip, number
+from mfglib.games.base import Game, Population, clip, constant, number
 from mfglib.games.bounded import BoundedGame
 from mfglib.policy import Place, head, mlp
 
@@ -150,8 +150,7 @@ def _stratified(game: Game, x: Tensor, side: int, generator: torch.Generator | N
     k = game.action_dim
     low = torch.cartesian_prod(*[torch.arange(side, device=x.device, dtype=x.dtype)] * k).view(1, -1, k)
     u = torch.rand(len(x), *low.shape[1:], generator=generator, device=x.device, dtype=x.dtype) if jitter else 0.5
-    bound = torch.as_tensor(game.a_bound, device=x.device, dtype=x.dtype)
-    return (((low + u) / side * 2 - 1) * bound).expand(len(x), -1, -1)
+    return (((low + u) / side * 2 - 1) * constant(game.a_bound, x)).expand(len(x), -1, -1)
 
 
 def lookahead(game: Game, population: Population, values: PostDecisionValues, t: int, x: Tensor, a: Tensor) -> Tensor:
