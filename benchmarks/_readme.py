@@ -177,8 +177,8 @@ def training() -> list[str]:
         cells += [f"{value[f'{label}: last exploitability, mean']:.2g}%"]
         shares = [value.get(f"{label}: share of time, {step}") for step in steps]
         lines.append(f"| {' | '.join(cells + ['' if v is None else f'{v:.0f}%' for v in shares])} |")
-    lines += ["", "| several seeds at once, stacked networks | value | target | |", "|---|---|---|---|"]
-    return lines + [line(row) for row in rows if "stacked" in row["measure"]]
+    lines += ["", "| inside a best response, and several seeds at once | value | target | |", "|---|---|---|---|"]
+    return lines + [line(row) for row in rows if "at once" in row["measure"] or "later best response" in row["measure"]]
 
 
 def shown(row: dict) -> bool:

@@ -159,7 +159,9 @@ CODE = code_fingerprint()  # at import: what runs is what was read then, whateve
 
 
 def write(file: Path, text: str) -> None:
-    """Write beside and rename: a reader never sees half a file."""
+    """Write beside and rename: a reader never sees half a file. An unchanged one keeps its time, as Snakemake asks."""
+    if file.exists() and file.read_text() == text:
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".part")
     temporary.write_text(text)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -107,6 +108,16 @@ def test_write_makes_folders_and_leaves_no_half_file(tmp_path):
     runs.write(file, "one")
     runs.write(file, "two")
     assert file.read_text() == "two" and [f.name for f in file.parent.iterdir()] == ["b.txt"]
+
+
+def test_an_unchanged_file_keeps_its_time(tmp_path):
+    file = tmp_path / "history.csv"
+    runs.write(file, "text")
+    os.utime(file, (1, 1))
+    runs.write(file, "text")
+    assert file.stat().st_mtime == 1
+    runs.write(file, "other")
+    assert file.read_text() == "other" and file.stat().st_mtime > 1
 
 
 def test_latest_is_the_newest_whole_checkpoint(tmp_path):
