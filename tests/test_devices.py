@@ -120,7 +120,7 @@ def test_gradient_steps_neither_copy_nor_wait(loop, game, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "most"), [(LinearQuadratic, 0), (BeachBar, 2), (FourRooms, 4)])
 def test_a_roll_out_copies_nothing_and_waits_a_few_times_a_step(kind, most):
-    """Where walls are met is looked up, once a move if none is."""
+    """The least it can wait: here nobody meets a wall, and each contact is one wait more."""
     seen = []
     for T in (5, 5, 50):
         game = kind(horizon=T)
