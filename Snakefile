@@ -105,7 +105,7 @@ rule summary:
 rule errors:
     input:
         run=f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
-        code=relative(sources(["mfglib.theory", "mfglib.theory_judge", "mfglib.fictitious_play"], ROOT)),
+        code=relative(sources(["deda_fp.theory.errors", "mfglib.exact.grid_judge", "mfglib.fictitious_play"], ROOT)),
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/errors.csv",
     wildcard_constraints:
@@ -137,7 +137,7 @@ rule inference:
             f"{RESULTS}/{{game}}/{{variant}}/seed-0/history.csv", game=["four-rooms", "beach-bar"], variant=ALGORITHMS
         ),
         scripts=[path.as_posix() for path in sorted(Path("benchmarks").glob("*inference*.py"))],
-        code=relative(sources(["mfglib.table", "mfglib.fictitious_play", "mfglib.metrics"], ROOT)),
+        code=relative(sources(["mfglib.table", "mfglib.fictitious_play", "deda_fp.distances"], ROOT)),
     output:
         csv=f"{FIGURES}/data/inference.csv",
         flows=f"{FIGURES}/data/inference_flows.csv",

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deda_fp.distances import counts
 from mfglib.exact.grid import Grid
 from mfglib.games.base import Game, Population
-from mfglib.metrics import counts
-from mfglib.policy import GaussianPolicy, Policy
+from mfglib.policies import GaussianPolicy, Policy
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 from mfglib.table import TabulatedPopulation

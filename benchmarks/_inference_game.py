@@ -8,14 +8,14 @@ from functools import partial
 import torch
 from _inference import Call, coarsened, density, draw, noise, of_shape, play, reward
 
+from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
-from mfglib.catalogue import GAMES, iterations
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import grid_of
 from mfglib.fictitious_play import ALGORITHMS, Solution
 from mfglib.mixture import UniformMixture
-from mfglib.policy import Policy
-from mfglib.population import Particles
+from mfglib.policies import Policy
+from mfglib.populations import Particles
 from mfglib.seeds import generator
 from mfglib.table import TabulatedPopulation
 

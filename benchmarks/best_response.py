@@ -15,15 +15,15 @@ import torch
 from _table import report, row
 from stable_baselines3.common.callbacks import BaseCallback
 
+from mfglib.adapters.gym import PolicyOf
+from mfglib.adapters.sb3_env import PPO, SAC, Agents
 from mfglib.exact import lq_equilibrium
-from mfglib.exploitability import best_response_gap
 from mfglib.games import LinearQuadratic
-from mfglib.gym import PolicyOf
-from mfglib.policy import GaussianPolicy, Greedy
-from mfglib.population import MeanPath
+from mfglib.judge import best_response_gap
+from mfglib.learn.ppo import Critic, best_response
+from mfglib.policies import GaussianPolicy, Greedy
+from mfglib.populations import MeanPath
 from mfglib.presets import PRESETS
-from mfglib.rl import Critic, best_response
-from mfglib.rl.sb3_env import PPO, SAC, Agents
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
 

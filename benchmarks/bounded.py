@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from _table import report, row
 
+from deda_fp.catalogue import GAMES, LONG, iterations
+from deda_fp.distances import leak, total_variation
 from mfglib import exploitability, runs, solve
-from mfglib.catalogue import GAMES, LONG, iterations
 from mfglib.exact import grid_equilibrium
+from mfglib.exact.dynamic_programming import grid_play
+from mfglib.exact.equilibrium import CELLS
 from mfglib.exact.grid import GridPopulation, grid_of
-from mfglib.exact.grid_equilibrium import CELLS
-from mfglib.exact.grid_solver import grid_play
 from mfglib.fictitious_play import ALGORITHMS, Solution
-from mfglib.metrics import leak, total_variation
-from mfglib.policy import Still
+from mfglib.policies import Still
 from mfglib.presets import preset_config
 from mfglib.rollout import rollout
 from mfglib.seeds import generator

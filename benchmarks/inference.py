@@ -39,11 +39,11 @@ from _inference_game import AGENTS, FLOW, FULL, PRESETS, QUESTIONS, RANDN, SMALL
 from _table import report, row
 from torch import Tensor
 
+from deda_fp.distances import cell_masses
 from mfglib import runs
-from mfglib.exact.grid_solver import grid_play
-from mfglib.flow import FlowConfig, TimeFlow, fit_flow
-from mfglib.metrics import cell_masses
-from mfglib.population import Particles
+from mfglib.exact.dynamic_programming import grid_play
+from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
+from mfglib.populations import Particles
 from mfglib.seeds import generator, isolated
 from mfglib.table import TabulatedPopulation
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from _table import report, row
 
+from deda_fp.catalogue import GAMES
+from deda_fp.distances import flow_wasserstein, flow_wasserstein_gaussian, policy_error
 from mfglib import runs, solve
-from mfglib.catalogue import GAMES
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
-from mfglib.metrics import flow_wasserstein, flow_wasserstein_gaussian, policy_error
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 

@@ -18,17 +18,19 @@ import pandas as pd
 import torch
 from _table import report, row
 
-from mfglib import runs, solve, theory
-from mfglib.catalogue import GAMES
+from deda_fp.catalogue import GAMES
+from deda_fp.theory.bounds import beach_constants, bounds, check, lq_constants, point_flows, random_policies
+from deda_fp.theory.errors import PARTS as NAMES
+from deda_fp.theory.errors import errors
+from deda_fp.theory.laboratory import Dials, experiment, fall, floors, slope
+from deda_fp.view.panels import ITERATIONS, laboratory_picture
+from mfglib import runs, solve
 from mfglib.exact import lq_fictitious_play
+from mfglib.exact.grid_judge import judge_of
 from mfglib.fictitious_play import replay
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.laboratory import Dials, experiment, fall, floors, slope
-from mfglib.theory_bounds import beach_constants, bounds, check, lq_constants, point_flows, random_policies
-from mfglib.theory_judge import judge_of
-from mfglib.widgets import ITERATIONS, laboratory_picture
 
-PARTS = [f"part_{name}" for name in theory.PARTS]
+PARTS = [f"part_{name}" for name in NAMES]
 KAPPA = {"replies": 0.3, "clones": 1.2}
 ATTRACTION = "lq-cohesion-2"
 
@@ -114,7 +116,7 @@ def of_attraction() -> list[dict]:
     """Why learned fictitious play is less exploitable than exact fictitious play where agents attract each other."""
     game, directory = GAMES[ATTRACTION], runs.ROOT / "results/lecture" / ATTRACTION / "uniform/seed-0"
     solve(game, iterations=20, seed=0, preset="lecture", directory=directory, overwrite=True, progress=False)
-    end = theory.errors(judge_of(game), replay(game, directory), progress=False).iloc[-1]
+    end = errors(judge_of(game), replay(game, directory), progress=False).iloc[-1]
     names = {
         "e_average": "mixture of the learned replies",
         "e_weighted": "their average weighted by state",

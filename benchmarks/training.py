@@ -22,10 +22,10 @@ import torch
 from _table import report, row
 from torch import nn
 
+from deda_fp.catalogue import GAMES, iterations
 from mfglib import loop, runs, solve
-from mfglib.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium
-from mfglib.policy import head, mlp
+from mfglib.policies import head, mlp
 from mfglib.presets import Config, preset_config
 from mfglib.seeds import generator, isolated
 

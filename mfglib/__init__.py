@@ -1,6 +1,7 @@
-"""Deep learning for mean field games: an open implementation of DEDA-FP, with exact solvers as judges.
+"""Deep learning for mean field games: pose a game, solve it, and certify what was learned.
 
 Distributed as `deda-fp`; an unrelated distribution on the public index is called `mfglib`, as is its import name.
+Names are imported when they are asked for, so that the games alone do not load the learners.
 """
 
 from importlib import metadata as _metadata
@@ -11,8 +12,17 @@ if any(True for _ in _metadata.distributions(name="mfglib")):
         "mfglib. Remove it with `pip uninstall mfglib` and install deda-fp again, or use a fresh environment"
     )
 
-from mfglib.exploitability import exploitability  # noqa: E402 (only once the name is known to be ours)
-from mfglib.fictitious_play import Solution, solve  # noqa: E402
+from mfglib.sources import on_demand  # noqa: E402 (only once the name is known to be ours)
 
-__all__ = ["Solution", "exploitability", "solve"]
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = on_demand(
+    __name__,
+    {
+        "Solution": "mfglib.fictitious_play",
+        "best_response_gap": "mfglib.judge",
+        "check_game": "mfglib.games.base",
+        "exploitability": "mfglib.judge",
+        "replay": "mfglib.fictitious_play",
+        "solve": "mfglib.fictitious_play",
+    },
+)

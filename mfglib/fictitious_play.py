@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 
 from mfglib import runs
 from mfglib.checks import DivergenceError
-from mfglib.exploitability import certifiable, require_certifiable
 from mfglib.games.base import Game, Population, check_game, integer
+from mfglib.judge import certifiable, require_certifiable
 from mfglib.loop import FictitiousPlay
-from mfglib.policy import Policy, averaging_weights
+from mfglib.policies import Policy, averaging_weights
 from mfglib.presets import Config, learner_config, preset_config, resolve_preset, restored
 
 ALGORITHMS = ("deda-fp", "algo-1", "algo-2")
@@ -35,7 +35,7 @@ class Solution:
     row of measurements for each iteration 0..K.
 
     Columns of `history`: iteration; exploitability of π̄ as it acts, exploitability_error (one standard error; NaN on
-    grids, where `mfglib.exploitability` measures it on demand),
+    grids, where `mfglib.judge` measures it on demand),
     policy_value and best_response_gap (of π*_k against the population before), all NaN where nobody certifies them,
     and at iterations that are no multiple of `Config.judge_every`;
     policy_loss, critic_loss, cloning_loss, flow_loss; and seconds of best_response, cloning, population, judge.

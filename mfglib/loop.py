@@ -9,27 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfglib.adapters.sb3 import SB3Config, SB3Policy, fit_sb3
 from mfglib.checks import require_finite
-from mfglib.cloning import Memory, clone
-from mfglib.exploitability import best_response_gap, exploitability
-from mfglib.flow import TimeFlow, fit_flow
 from mfglib.games.base import Game, Population
+from mfglib.judge import best_response_gap, exploitability
+from mfglib.learn.cloning import Memory, clone
+from mfglib.learn.flow import TimeFlow, fit_flow
+from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy, PostDecisionValues, can_look_ahead, fit_values
+from mfglib.learn.ppo import Critic, best_response
 from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policy import GaussianPolicy, Greedy, Place, Policy, Still, averaging_weights
-from mfglib.population import Particles
+from mfglib.policies import GaussianPolicy, Greedy, Place, Policy, Still, averaging_weights
+from mfglib.populations import Particles
 from mfglib.presets import Config
-from mfglib.rl import (
-    Critic,
-    LookaheadConfig,
-    LookaheadPolicy,
-    PostDecisionValues,
-    SB3Config,
-    SB3Policy,
-    best_response,
-    can_look_ahead,
-    fit_sb3,
-    fit_values,
-)
 from mfglib.rollout import rollout
 from mfglib.seeds import derive, generator, isolated
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.games.base import integer
-from mfglib.policy import Inputs, Policy, gaussian_log_prob, head, log_stds, mlp, sampler
+from mfglib.policies import Inputs, Policy, gaussian_log_prob, head, log_stds, mlp, sampler
 
 
 class MixturePolicy(nn.Module):

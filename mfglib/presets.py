@@ -5,12 +5,14 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from mfglib.adapters.sb3 import SB3Config
 from mfglib.checks import require_positive
-from mfglib.cloning import CloningConfig
-from mfglib.exploitability import CELLS
-from mfglib.flow import FlowConfig
 from mfglib.games import LinearQuadratic
-from mfglib.rl import LookaheadConfig, PPOConfig, SB3Config, can_look_ahead
+from mfglib.judge import CELLS
+from mfglib.learn.cloning import CloningConfig
+from mfglib.learn.flow import FlowConfig
+from mfglib.learn.lookahead import LookaheadConfig, can_look_ahead
+from mfglib.learn.ppo import PPOConfig
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ class Config:
     hidden: tuple[int, ...] = (64, 64)
     """hidden layers of policies and critic; the paper's is (256, 256)"""
     waves: int = 0
-    """frequencies beside the state in their input; see `mfglib.policy.Place`"""
+    """frequencies beside the state in their input; see `mfglib.policies.Place`"""
     average: str = "gaussian"
     """π̄ of Algo. 2 and 3: "gaussian", the paper's, or "mixture", a mixture density network"""
     best_response: PPOConfig | LookaheadConfig | SB3Config = field(default_factory=PPOConfig)
-    """its type decides the learner: PPO for any game, looking ahead for bounded games (`mfglib.rl.lookahead`), or
+    """its type decides the learner: PPO for any game, looking ahead for bounded games (`mfglib.learn.lookahead`), or
     Stable-Baselines3"""
     cloning: CloningConfig = field(default_factory=CloningConfig)
     agents: int = 30_000
@@ -32,7 +34,7 @@ class Config:
     W1 of 4% of the std, 40,000 of 2%"""
     flow: FlowConfig = field(default_factory=FlowConfig)
     bandwidth: float | None = None
-    """of the Gaussian kernel of Algo. 1 and 2; see `mfglib.population.Particles`"""
+    """of the Gaussian kernel of Algo. 1 and 2; see `mfglib.populations.Particles`"""
     action_scale: float | None = None
     """unit of actions; None takes the game's `a_bound`, or 1 where it has none"""
     initial_std: float = 0.1
@@ -46,7 +48,7 @@ class Config:
     """agents simulated to certify the exploitability of an iteration, where that needs any"""
     judge_cells: int | None = None
     """cells along the longest side of the grid that certifies each iteration, where that needs one; None for the
-    default of `mfglib.exploitability`"""
+    default of `mfglib.judge`"""
 
     def __post_init__(self) -> None:
         require_positive(self, "hidden", "agents", "initial_std", "judge_every", "judge_agents")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mfglib.games.base import Game, Population
-from mfglib.policy import Policy, sampler
-from mfglib.population import Particles
+from mfglib.policies import Policy, sampler
+from mfglib.populations import Particles
 
 
 @dataclass(frozen=True)

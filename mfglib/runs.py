@@ -1,6 +1,5 @@
 """Run directories: settings in, a resumable run out. safetensors and JSON only; nothing here can execute code."""
 
-import ast
 import hashlib
 import inspect
 import json
@@ -17,9 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mfglib.sources import sources
-
-ROOT = Path(__file__).resolve().parents[1]
+from mfglib.sources import fingerprint
 
 
 class RunDirectory:
@@ -35,7 +32,7 @@ class RunDirectory:
         self.path = Path(path)
         settings = json.loads(json.dumps(settings | {"code": CODE}))
         file = self.path / "settings.json"
-        if file.exists() and (found := json.loads(file.read_text())) != settings:
+        if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))) != settings:
             different = sorted(name for name in settings if found.get(name) != settings[name])
             if not overwrite:
                 raise ValueError(
@@ -123,14 +120,6 @@ def _jsonable(value: Any) -> Any:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address would differ at the next start
 
 
-def code_fingerprint() -> str:
-    """Hash of the code, without comments and docstrings, of `solve` and all that it imports: what runs depend on."""
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sources(["mfglib.fictitious_play"], ROOT):
-        digest.update(file.relative_to(ROOT).as_posix().encode() + _stripped(file).encode())
-    return digest.hexdigest()
-
-
 def _save(file: Path, tensors: dict[str, Tensor], **options: Any) -> None:
     """Write beside and rename."""
     temporary = file.with_suffix(".part")
@@ -146,23 +135,14 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _stripped(file: Path) -> str:
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
-    return ast.dump(tree)
-
-
-CODE = code_fingerprint()  # at import: what runs is what was read then, whatever is edited since
+CODE = fingerprint(["mfglib.fictitious_play"])  # at import: what runs is what was read then, whatever is edited since
 
 
 def write(file: Path, text: str) -> None:
     """Write beside and rename: a reader never sees half a file. An unchanged one keeps its time, as Snakemake asks."""
-    if file.exists() and file.read_text() == text:
+    if file.exists() and file.read_text(encoding="utf-8") == text:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".part")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, file)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers import gen
 
+from mfglib.exact.dynamic_programming import action_values, grid_best_response
 from mfglib.exact.grid import GridPolicy, GridPopulation
-from mfglib.exact.grid_solver import action_values, grid_best_response
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.four_rooms import FourRooms

@@ -7,9 +7,9 @@ from helpers import gen
 from scipy.stats import chisquare
 
 from mfglib.checks import DivergenceError
-from mfglib.cloning import CloningConfig, Memory, clone
+from mfglib.learn.cloning import CloningConfig, Memory, clone
 from mfglib.mixture import MixturePolicy
-from mfglib.policy import AffinePolicy, GaussianPolicy
+from mfglib.policies import AffinePolicy, GaussianPolicy
 from mfglib.seeds import isolated
 
 T = 2

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mfglib.cloning import CloningConfig, Memory, clone
-from mfglib.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.games.base import constant
+from mfglib.learn.cloning import CloningConfig, Memory, clone
+from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
+from mfglib.learn.lookahead import LookaheadConfig, PostDecisionValues, fit_values
+from mfglib.learn.ppo import Critic, PPOConfig, best_response
 from mfglib.mixture import MixturePolicy
-from mfglib.policy import GaussianPolicy, Place
-from mfglib.rl.lookahead import LookaheadConfig, PostDecisionValues, fit_values
-from mfglib.rl.ppo import Critic, PPOConfig, best_response
+from mfglib.policies import GaussianPolicy, Place
 from mfglib.rollout import rollout
 
 DEVICE = torch.device("meta")

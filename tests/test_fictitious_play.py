@@ -18,17 +18,18 @@ from safetensors import safe_open
 
 from mfglib import exploitability, solve
 from mfglib.checks import DivergenceError
-from mfglib.cloning import CloningConfig
 from mfglib.exact import lq_equilibrium
-from mfglib.exploitability import best_response_gap
 from mfglib.fictitious_play import replay
-from mfglib.flow import FlowConfig, TimeFlow
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.judge import best_response_gap
+from mfglib.learn.cloning import CloningConfig
+from mfglib.learn.flow import FlowConfig, TimeFlow
+from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy
+from mfglib.learn.ppo import PPOConfig
 from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policy import GaussianPolicy
-from mfglib.population import Particles
+from mfglib.policies import GaussianPolicy
+from mfglib.populations import Particles
 from mfglib.presets import PRESETS, Config
-from mfglib.rl import LookaheadConfig, LookaheadPolicy, PPOConfig
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 

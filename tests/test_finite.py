@@ -1,4 +1,4 @@
-"""N agents instead of a continuum (`mfglib.finite`)."""
+"""N agents instead of a continuum (`deda_fp.finite`)."""
 
 import itertools
 
@@ -8,15 +8,15 @@ import torch
 from helpers import LQ_GAMES, gen
 from scipy.stats import norm
 
+from deda_fp.distances import wasserstein
+from deda_fp.finite import affine_of, crowd_distance, grid_gain, lq_gain, missed, missed_on_grid, windows
 from mfglib.exact import grid_fictitious_play, lq_best_response, lq_equilibrium
+from mfglib.exact.dynamic_programming import grid_best_response, grid_play
 from mfglib.exact.grid import GridPopulation, grid_of
-from mfglib.exact.grid_solver import grid_best_response, grid_play
-from mfglib.exploitability import best_response_gap, exploitability
-from mfglib.finite import affine_of, crowd_distance, grid_gain, lq_gain, missed, missed_on_grid, windows
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.metrics import wasserstein
-from mfglib.policy import AffinePolicy, Still
-from mfglib.population import GaussianFlow, MeanPath
+from mfglib.judge import best_response_gap, exploitability
+from mfglib.policies import AffinePolicy, Still
+from mfglib.populations import GaussianFlow, MeanPath
 from mfglib.rollout import rollout
 
 GAMES = {name: game for name, game in LQ_GAMES.items() if game.state_dim < 3}

@@ -10,9 +10,9 @@ from helpers import gen
 from scipy.stats import chisquare
 
 from mfglib.checks import DivergenceError
-from mfglib.flow import RANGE, FlowConfig, TimeFlow, fit_flow
 from mfglib.games import FourRooms
 from mfglib.games.domain import Domain
+from mfglib.learn.flow import RANGE, FlowConfig, TimeFlow, fit_flow
 from mfglib.seeds import isolated
 
 T = 2

@@ -9,8 +9,8 @@ from helpers import gen
 from scipy.stats import beta, norm, qmc
 from test_flow import LOC, ROOMS, SCALE, UNIT, T, cells, every_space, histogram
 
-from mfglib.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.games.domain import Domain
+from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.seeds import isolated
 
 CONFIG = FlowConfig(steps=120, batch=256, hidden=(32, 32))

@@ -6,7 +6,7 @@ import torch
 from helpers import gen
 
 from mfglib.games import Game, LinearQuadratic, check_game
-from mfglib.population import GaussianFlow, MeanPath
+from mfglib.populations import GaussianFlow, MeanPath
 
 EYE = np.eye(2)
 

@@ -6,14 +6,14 @@ import torch
 from grids import GAMES, each_game, random_policy
 from helpers import gen
 
+from mfglib.exact.dynamic_programming import grid_play
 from mfglib.exact.grid import Grid, GridPopulation, grid_of, on_lattice
-from mfglib.exact.grid_solver import grid_play
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
 from mfglib.games.four_rooms import FourRooms
-from mfglib.population import GaussianFlow, MeanPath
+from mfglib.populations import GaussianFlow, MeanPath
 
 
 @each_game

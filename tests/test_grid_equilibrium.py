@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mfglib.exact import grid_equilibrium, grid_fictitious_play, lq_equilibrium
+from mfglib.exact.dynamic_programming import grid_best_response, grid_play
 from mfglib.exact.grid import grid_of
-from mfglib.exact.grid_solver import grid_best_response, grid_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 
 GAMES = {

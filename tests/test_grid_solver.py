@@ -8,14 +8,14 @@ import torch
 from grids import GAMES, each_game, random_policy, soft, uniform
 from helpers import ROUNDING, gen
 
+from mfglib.exact.dynamic_programming import expected_rewards, grid_best_response, grid_play
 from mfglib.exact.grid import Grid, grid_of
-from mfglib.exact.grid_solver import expected_rewards, grid_best_response, grid_play
 from mfglib.exact.lq import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.four_rooms import FourRooms
-from mfglib.policy import AffinePolicy
-from mfglib.population import MeanPath
+from mfglib.policies import AffinePolicy
+from mfglib.populations import MeanPath
 
 
 @each_game
@@ -58,7 +58,7 @@ def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells,
 def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, cells, monkeypatch):
     grid, found = grid_of(game, cells), []
     for rows in (1 << 30, 3 * len(grid.actions) + 1):
-        monkeypatch.setattr("mfglib.exact.grid_solver.ROWS", rows)
+        monkeypatch.setattr("mfglib.exact.dynamic_programming.ROWS", rows)
         play = grid_play(grid, random_policy(grid))
         found.append((play.population.mass, grid_best_response(grid, play.population).V, torch.tensor(play.value)))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)

@@ -1,4 +1,4 @@
-"""The Gymnasium view of a best response (`mfglib.gym`)."""
+"""The Gymnasium view of a best response (`mfglib.adapters.gym`)."""
 
 import subprocess
 import sys
@@ -12,11 +12,11 @@ from helpers import Congestion
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
+from mfglib.adapters.gym import BestResponseEnv, BestResponseVectorEnv, PolicyOf
 from mfglib.exact import grid_fictitious_play, lq_equilibrium
-from mfglib.exploitability import best_response_gap
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.gym import BestResponseEnv, BestResponseVectorEnv, PolicyOf
-from mfglib.population import MeanPath, Particles
+from mfglib.judge import best_response_gap
+from mfglib.populations import MeanPath, Particles
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 
@@ -140,6 +140,6 @@ def test_bad_arguments():
 
 
 def test_without_the_extra_the_mend_is_named():
-    code = "import sys; sys.modules['gymnasium'] = None; import mfglib; import mfglib.gym"
+    code = "import sys; sys.modules['gymnasium'] = None; import mfglib; import mfglib.adapters.gym"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode != 0 and "pip install 'deda-fp[rl]'" in run.stderr

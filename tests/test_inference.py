@@ -32,8 +32,8 @@ from _inference_game import (
 from mfglib.exact import grid_fictitious_play
 from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar
-from mfglib.policy import Still
-from mfglib.population import Particles
+from mfglib.policies import Still
+from mfglib.populations import Particles
 from mfglib.table import TabulatedPopulation
 
 GAME = BeachBar(horizon=2)

@@ -1,15 +1,15 @@
-"""The error laboratory (`mfglib.laboratory`): exact fictitious play with dials at 0, and what each dial does."""
+"""The error laboratory (`deda_fp.theory.laboratory`): exact fictitious play with dials at 0, and the effect of each."""
 
 import numpy as np
 import pytest
 import torch
 from helpers import ROUNDING
 
+from deda_fp.theory.laboratory import Dials, engine_of, experiment, fall, floors, slope, transitions
 from mfglib.exact import grid_fictitious_play, lq_fictitious_play
+from mfglib.exact.dynamic_programming import GridActions, grid_play
 from mfglib.exact.grid import grid_of
-from mfglib.exact.grid_solver import GridActions, grid_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.laboratory import Dials, engine_of, experiment, fall, floors, slope, transitions
 
 LQ, BAR = LinearQuadratic(horizon=6), BeachBar(horizon=5)
 GAMES = {"LQ": LQ, "beach bar": BAR}

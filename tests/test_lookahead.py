@@ -7,13 +7,23 @@ from helpers import Congestion, gen
 from scipy.stats import chisquare, wasserstein_distance
 
 from mfglib.checks import DivergenceError
+from mfglib.exact.dynamic_programming import grid_best_response, grid_play
 from mfglib.exact.grid import GridPopulation, grid_of
-from mfglib.exact.grid_solver import grid_best_response, grid_play
-from mfglib.exploitability import best_response_gap
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.policy import Place, Still
-from mfglib.rl import LookaheadConfig, LookaheadPolicy, PostDecisionValues, can_look_ahead, fit_values
-from mfglib.rl.lookahead import FINER, _next_values, around, candidates, lookahead
+from mfglib.judge import best_response_gap
+from mfglib.learn.lookahead import (
+    FINER,
+    LookaheadConfig,
+    LookaheadPolicy,
+    PostDecisionValues,
+    _next_values,
+    around,
+    can_look_ahead,
+    candidates,
+    fit_values,
+    lookahead,
+)
+from mfglib.policies import Place, Still
 from mfglib.seeds import isolated
 
 BAR, ROOMS, LQ = BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper()
@@ -70,8 +80,8 @@ class Recorder:
 @pytest.fixture
 def regular(monkeypatch):
     """Candidates are the same in each state, and there is no second look."""
-    monkeypatch.setattr("mfglib.rl.lookahead.around", lambda game, x, a, *_: a[:, None])
-    monkeypatch.setattr("mfglib.rl.lookahead.candidates",
+    monkeypatch.setattr("mfglib.learn.lookahead.around", lambda game, x, a, *_: a[:, None])
+    monkeypatch.setattr("mfglib.learn.lookahead.candidates",
                         lambda game, x, number, *_, **__: candidates(game, x, number, None, jitter=False))  # fmt: skip
 
 
@@ -182,7 +192,7 @@ def test_the_second_look_comes_nearer_to_the_best_action_and_keeps_the_boltzmann
         return (greedy - best).abs().mean().item(), wasserstein_distance(drawn[:, 0], fine[:, 0], None, law)
 
     two = distances()
-    monkeypatch.setattr("mfglib.rl.lookahead.around", lambda game, x, a, *_: a[:, None])
+    monkeypatch.setattr("mfglib.learn.lookahead.around", lambda game, x, a, *_: a[:, None])
     one = distances()
     assert two[0] < 0.5 * one[0] and max(one[1], two[1]) < 0.005
 

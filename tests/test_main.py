@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfglib.__main__ import main
-from mfglib.catalogue import GAMES, iterations
+from deda_fp.__main__ import main
+from deda_fp.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.presets import PRESETS
 
@@ -106,7 +106,10 @@ def test_unknown_names_are_refused(call, capsys):
 
 
 def test_import_and_help_raise_no_warning():
-    for code in (["-c", "import mfglib, mfglib.plots, mfglib.widgets; mfglib.solve"], ["-m", "mfglib", "--help"]):
+    for code in (
+        ["-c", "import mfglib, deda_fp.view.plots, deda_fp.view.panels; mfglib.solve"],
+        ["-m", "mfglib", "--help"],
+    ):
         result = subprocess.run([sys.executable, "-W", "error", *code], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0 and not result.stderr, result.stderr
 

@@ -5,11 +5,7 @@ import pytest
 import torch
 from helpers import gen
 
-from mfglib.exact import lq_equilibrium
-from mfglib.exact.grid import GridPopulation, grid_of
-from mfglib.flow import FlowConfig, TimeFlow
-from mfglib.games import FourRooms, LinearQuadratic
-from mfglib.metrics import (
+from deda_fp.distances import (
     cell_masses,
     counts,
     flow_wasserstein,
@@ -19,8 +15,12 @@ from mfglib.metrics import (
     total_variation,
     wasserstein,
 )
-from mfglib.policy import AffinePolicy
-from mfglib.population import Particles
+from mfglib.exact import lq_equilibrium
+from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.games import FourRooms, LinearQuadratic
+from mfglib.learn.flow import FlowConfig, TimeFlow
+from mfglib.policies import AffinePolicy
+from mfglib.populations import Particles
 from mfglib.seeds import isolated
 
 T = 2

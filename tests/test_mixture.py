@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from mfglib.games import LinearQuadratic
 from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policy import AffinePolicy, GaussianPolicy
+from mfglib.policies import AffinePolicy, GaussianPolicy
 from mfglib.rollout import rollout
 from mfglib.seeds import isolated
 

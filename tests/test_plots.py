@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfglib import plots, widgets
+from deda_fp.view import panels, plots
 from mfglib.exact import lq_equilibrium
 from mfglib.games import BeachBar, LinearQuadratic
 
@@ -166,7 +166,7 @@ def test_density_in_three_dimensions_refuses_flat_axes():
 
 
 def test_the_explorer_answers_to_its_sliders():
-    explorer = widgets.equilibrium_explorer(c_a=10.0, horizon=5)
+    explorer = panels.equilibrium_explorer(c_a=10.0, horizon=5)
     assert bytes(explorer.children[-1].value).startswith(b"\x89PNG")
     sliders = {slider.description: slider for row in explorer.children[:-1] for slider in row.children}
     assert set(sliders) == {"c_m", "c_a", "x_target", "share"}
@@ -177,13 +177,13 @@ def test_the_explorer_answers_to_its_sliders():
 
 def test_scaled_equilibrium_is_the_equilibrium_at_one():
     game = LinearQuadratic(c_a=10.0, horizon=5)
-    eq, judged = widgets.scaled_equilibrium(game, 1.0)
+    eq, judged = panels.scaled_equilibrium(game, 1.0)
     assert abs(judged.value) < 1e-10 and abs(judged.policy_value - lq_equilibrium(game).value) < 1e-10
-    assert widgets.scaled_equilibrium(game, 0.5)[1].value > 0
+    assert panels.scaled_equilibrium(game, 0.5)[1].value > 0
 
 
 def test_the_laboratory_answers_to_its_dials():
-    panel = widgets.error_laboratory(br=0.01)
+    panel = panels.error_laboratory(br=0.01)
     controls = {c.description: c for row in panel.children[:-1] for c in row.children}
     assert set(controls) == {"game", "br", "sl", "cnf", "decay", "random signs"} and controls["br"].value == 0.01
     changes = dict(br=0.1, sl=0.03, cnf=0.1, decay=1.0) | {"random signs": True, "game": "beach bar"}
@@ -191,6 +191,6 @@ def test_the_laboratory_answers_to_its_dials():
         before, controls[name].value = bytes(panel.children[-1].value), value
         assert bytes(panel.children[-1].value) != before, name
     with pytest.raises(ValueError, match="br: expected one of"):
-        widgets.error_laboratory(br=0.02)
+        panels.error_laboratory(br=0.02)
     with pytest.raises(ValueError, match="got 'foo'"):
-        widgets.error_laboratory(foo=1)
+        panels.error_laboratory(foo=1)

@@ -11,10 +11,10 @@ import torch
 from matplotlib.transforms import Affine2D
 from PIL import Image
 
-from mfglib import plots, plots_rooms
+from deda_fp.view import plots, rooms
 from mfglib.exact.grid import GridPopulation, grid_of
 from mfglib.games import FourRooms
-from mfglib.population import Particles
+from mfglib.populations import Particles
 
 GAME = FourRooms()
 DOMAIN = GAME.domain
@@ -33,7 +33,7 @@ def uniform():
 
 
 def test_the_uniform_law_is_1_where_agents_can_be_and_nan_in_walls(uniform):
-    values = plots_rooms.on_lattice(uniform, DOMAIN, 0, 40)
+    values = rooms.on_lattice(uniform, DOMAIN, 0, 40)
     walls = np.isnan(values)
     np.testing.assert_allclose(values[~walls], 1.0, rtol=1e-6)
     np.testing.assert_allclose(0.25 * (1 - walls.mean()), DOMAIN.volume)
@@ -41,8 +41,8 @@ def test_the_uniform_law_is_1_where_agents_can_be_and_nan_in_walls(uniform):
 
 def test_density_in_walls_is_shown_where_asked():
     agents = Particles(torch.tensor([[[0.19, 0.03], [0.22, 0.09]]]), bandwidth=1.0)  # beside a wall
-    assert np.isnan(plots_rooms.on_lattice(agents, DOMAIN, 0, 20)[9, 2])
-    values = plots_rooms.on_lattice(agents, DOMAIN, 0, 20, walls=True)
+    assert np.isnan(rooms.on_lattice(agents, DOMAIN, 0, 20)[9, 2])
+    values = rooms.on_lattice(agents, DOMAIN, 0, 20, walls=True)
     assert not np.isnan(values).any() and values[9, 2] > 1
 
 
@@ -50,18 +50,18 @@ def test_pictures_have_the_first_axis_to_the_right(uniform):
     values = np.ones((20, 20))
     values[0, 19] = 10.0  # x₁ least, x₂ most: top left, where the game starts
     fig, axes = plots.panels(1, 2)
-    plots_rooms.densities(axes[0], DOMAIN, [values, np.zeros((20, 20))])
+    rooms.densities(axes[0], DOMAIN, [values, np.zeros((20, 20))])
     image = axes[0, 0].images[0]
     assert image.origin == "lower" and tuple(image.get_extent()) == (0, 0.5, 0, 0.5)
     assert image.get_array()[19, 0] == 10.0 and (image.get_array() == 10.0).sum() == 1
-    assert (axes[0, 1].images[0].get_array() == plots_rooms.RANGE[0]).all()  # 0 on a logarithmic scale
+    assert (axes[0, 1].images[0].get_array() == rooms.RANGE[0]).all()  # 0 on a logarithmic scale
     assert len(axes[0, 0].patches) == len(DOMAIN.walls)
 
 
 def test_a_path_runs_from_its_start_to_where_the_domain_takes_it():
     start, step = [0.05, 0.3], [0.1, -0.15]  # down, against a wall
     fig, axes = plots.panels(1, 1)
-    plots_rooms.path(axes[0, 0], DOMAIN, start, step, "black")
+    rooms.path(axes[0, 0], DOMAIN, start, step, "black")
     x = np.stack(axes[0, 0].lines[0].get_data(), -1)
     end = DOMAIN.move(torch.tensor([start]), torch.tensor([step]))[0].numpy()
     np.testing.assert_allclose(x[0], start)
@@ -72,7 +72,7 @@ def test_a_path_runs_from_its_start_to_where_the_domain_takes_it():
 
 def test_arrows_have_their_length_in_the_units_of_the_plan():
     fig, axes = plots.panels(1, 1)
-    plots_rooms.arrows(axes[0, 0], [[0.1, 0.1]], [[0.05, 0.0]], length=2.0, dots=True)
+    rooms.arrows(axes[0, 0], [[0.1, 0.1]], [[0.05, 0.0]], length=2.0, dots=True)
     quiver = axes[0, 0].collections[0]
     assert quiver.scale == 0.5 and quiver.U == 0.05 and quiver.scale_units == "xy"
 
@@ -80,7 +80,7 @@ def test_arrows_have_their_length_in_the_units_of_the_plan():
 def test_discs_are_true_to_scale():
     fig, axes = plots.panels(1, 1)
     axes[0, 0].set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    plots_rooms.discs(axes[0, 0], np.array([[0.2, 0.3], [0.7, 0.5]]), 0.05, "red")
+    rooms.discs(axes[0, 0], np.array([[0.2, 0.3], [0.7, 0.5]]), 0.05, "red")
     fig.canvas.draw()
     drawn = axes[0, 0].collections[0]
     box = drawn.get_paths()[0].get_extents(Affine2D(drawn.get_transforms()[0]))  # pixels
@@ -91,7 +91,7 @@ def test_discs_are_true_to_scale():
 
 def test_a_surface_is_drawn_and_saved(tmp_path, uniform):
     fig, axes = plots.panels(1, 1, subplot_kw={"projection": "3d"})
-    plots_rooms.surface(axes[0, 0], DOMAIN, plots_rooms.on_lattice(uniform, DOMAIN, 0, 20), top=2.0)
+    rooms.surface(axes[0, 0], DOMAIN, rooms.on_lattice(uniform, DOMAIN, 0, 20), top=2.0)
     assert axes[0, 0].get_zlim() == (0, 2.0)
     fig.savefig(tmp_path / "surface.png")
 
@@ -101,9 +101,9 @@ def animation(values, folder, name="rooms"):
 
     def draw(frame):
         axes[0, 0].clear()
-        plots_rooms.densities(axes[0], DOMAIN, [values[frame]], bar=False)
+        rooms.densities(axes[0], DOMAIN, [values[frame]], bar=False)
 
-    plots_rooms.save_animation(fig, draw, range(len(values)), name, figures_dir=folder)
+    rooms.save_animation(fig, draw, range(len(values)), name, figures_dir=folder)
 
 
 def test_an_animation_has_its_frames_and_is_the_same_file_twice(tmp_path):

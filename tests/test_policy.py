@@ -6,7 +6,7 @@ import torch
 from helpers import gen
 from torch.distributions import Independent, Normal
 
-from mfglib.policy import (
+from mfglib.policies import (
     AVERAGING,
     AffinePolicy,
     GaussianPolicy,

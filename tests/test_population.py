@@ -4,7 +4,7 @@ import torch
 from helpers import ROUNDING, gen
 from scipy.stats import chi2, gaussian_kde, kstest, multivariate_normal
 
-from mfglib.population import GaussianFlow, MeanPath, Particles
+from mfglib.populations import GaussianFlow, MeanPath, Particles
 
 
 def states(d, n=400, seed=0):

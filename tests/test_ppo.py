@@ -6,12 +6,11 @@ from helpers import gen
 
 from mfglib.checks import DivergenceError
 from mfglib.exact import lq_best_response, lq_equilibrium
-from mfglib.exploitability import best_response_gap
 from mfglib.games import LinearQuadratic
-from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy
-from mfglib.population import MeanPath
-from mfglib.rl import Critic, PPOConfig, best_response
-from mfglib.rl.ppo import _batch
+from mfglib.judge import best_response_gap
+from mfglib.learn.ppo import Critic, PPOConfig, _batch, best_response
+from mfglib.policies import AffinePolicy, GaussianPolicy, Greedy
+from mfglib.populations import MeanPath
 from mfglib.rollout import Rollout, rollout
 from mfglib.seeds import isolated
 

@@ -5,8 +5,9 @@ import math
 import pytest
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.learn.lookahead import LookaheadConfig
+from mfglib.learn.ppo import PPOConfig
 from mfglib.presets import PRESETS, Config, preset_config, resolve_preset, restored
-from mfglib.rl import LookaheadConfig, PPOConfig
 
 
 def sizes(config):

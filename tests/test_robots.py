@@ -1,4 +1,4 @@
-"""Robots that follow a mean field policy (`mfglib.robots`)."""
+"""Robots that follow a mean field policy (`deda_fp.robots.drive`)."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import torch
 from helpers import gen
 from scipy.spatial.distance import pdist
 
+from deda_fp.robots.drive import Robots, coverage, drive, packed, touching
 from mfglib.games import BeachBar, FourRooms
-from mfglib.policy import Still
-from mfglib.robots import Robots, coverage, drive, packed, touching
+from mfglib.policies import Still
 from mfglib.rollout import rollout
 
 OPEN = FourRooms(walls=(), noise_bound=0.0, horizon=4)

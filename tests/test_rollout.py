@@ -4,8 +4,8 @@ from helpers import BlackBox, Congestion, gen, random_game
 
 from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
-from mfglib.policy import AffinePolicy
-from mfglib.population import MeanPath
+from mfglib.policies import AffinePolicy
+from mfglib.populations import MeanPath
 from mfglib.rollout import rollout
 
 STEPS = dict(horizon=2, initial_std=0.0, noise_std=0.0, initial_mean=1.0)

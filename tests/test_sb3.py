@@ -1,4 +1,4 @@
-"""Best responses by Stable-Baselines3 (`mfglib.rl.sb3`)."""
+"""Best responses by Stable-Baselines3 (`mfglib.adapters.sb3`)."""
 
 import dataclasses
 import random
@@ -11,16 +11,18 @@ import torch
 from pandas.testing import assert_frame_equal
 
 from mfglib import solve
+from mfglib.adapters.gym import BestResponseVectorEnv
+from mfglib.adapters.sb3 import SB3Config, SB3Policy, fit_sb3
+from mfglib.adapters.sb3_env import Agents
 from mfglib.exact import lq_equilibrium
-from mfglib.exploitability import best_response_gap
 from mfglib.fictitious_play import replay
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.gym import BestResponseVectorEnv
-from mfglib.policy import Greedy
-from mfglib.population import MeanPath
+from mfglib.judge import best_response_gap
+from mfglib.learn.lookahead import LookaheadConfig
+from mfglib.learn.ppo import PPOConfig
+from mfglib.policies import Greedy
+from mfglib.populations import MeanPath
 from mfglib.presets import PRESETS, learner_config, restored
-from mfglib.rl import LookaheadConfig, PPOConfig, SB3Config, SB3Policy, fit_sb3
-from mfglib.rl.sb3_env import Agents
 from mfglib.seeds import generator, isolated
 
 LQ = LinearQuadratic(horizon=4)

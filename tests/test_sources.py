@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from mfglib.runs import ROOT
-from mfglib.sources import imports, sources
+from mfglib.sources import ROOT, imports, sources
 
 
 def names(paths, root):
@@ -49,7 +48,7 @@ def test_names_in_import_statements():
 
 def test_no_module_is_missed_that_python_loads():
     """Against what a fresh interpreter has loaded, with what is only loaded when Stable-Baselines3 is asked for."""
-    code = "import sys, mfglib.fictitious_play, mfglib.rl.sb3_env\n"
+    code = "import sys, mfglib.fictitious_play, mfglib.adapters.sb3_env\n"
     code += "print(*[m for m in sys.modules if m.split('.')[0] == 'mfglib'])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert sources(["mfglib.fictitious_play"], ROOT) == sources(loaded.split(), ROOT)

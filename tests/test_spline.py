@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from helpers import gen
 from zuko.transforms import MonotonicRQSTransform
 
-from mfglib.spline import LEAST_BIN, MOST_SLOPE, spline, spline_inverse
+from mfglib.learn.spline import LEAST_BIN, MOST_SLOPE, spline, spline_inverse
 
 K = 6
 X = torch.linspace(-1.501, 2.5, 1000, dtype=torch.float64)

@@ -7,11 +7,11 @@ from helpers import gen
 from scipy.stats import chi2, ks_2samp
 
 from mfglib.exact import grid_fictitious_play
-from mfglib.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.games import BeachBar, FourRooms
 from mfglib.games.domain import Domain
-from mfglib.policy import Still
-from mfglib.population import Particles
+from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
+from mfglib.policies import Still
+from mfglib.populations import Particles
 from mfglib.rollout import rollout
 from mfglib.table import TabulatedPopulation, alias_table
 

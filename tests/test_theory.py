@@ -1,4 +1,4 @@
-"""The error terms (`mfglib.theory`) and the judge behind them (`mfglib.theory_judge`)."""
+"""The error terms (`deda_fp.theory.errors`) and the judge behind them (`mfglib.exact.grid_judge`)."""
 
 from functools import cache
 
@@ -8,17 +8,17 @@ import torch
 from helpers import gen
 from scipy.stats import wasserstein_distance
 
+from deda_fp.theory.errors import _averages, _Past, atoms_wasserstein, errors
 from mfglib import exploitability
 from mfglib.exact import lq_best_response, lq_equilibrium, lq_fictitious_play, lq_gap, lq_moments
+from mfglib.exact.dynamic_programming import GridActions, grid_play
 from mfglib.exact.grid import GridPopulation
-from mfglib.exact.grid_solver import GridActions, grid_play
+from mfglib.exact.grid_judge import ClosedFormJudge, Judge, judge_of
 from mfglib.fictitious_play import Learners
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy, Still
-from mfglib.population import GaussianFlow
-from mfglib.theory import _averages, _Past, atoms_wasserstein, errors
-from mfglib.theory_judge import ClosedFormJudge, Judge, judge_of
+from mfglib.policies import AffinePolicy, GaussianPolicy, Greedy, Still
+from mfglib.populations import GaussianFlow
 
 BAR, LQ = BeachBar(horizon=4), LinearQuadratic(horizon=4)
 

@@ -1,4 +1,4 @@
-"""Derived constants and the bounds that they give (`mfglib.theory_bounds`)."""
+"""Derived constants and the bounds that they give (`deda_fp.theory.bounds`)."""
 
 import dataclasses
 from functools import cache
@@ -8,20 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
+from deda_fp.theory.bounds import beach_constants, bounds, check, lq_constants, point_flows, random_policies
+from deda_fp.theory.errors import policy_distance
+from mfglib.exact.dynamic_programming import GridActions
 from mfglib.exact.grid import GridPopulation
-from mfglib.exact.grid_solver import GridActions
+from mfglib.exact.grid_judge import judge_of
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.runs import ROOT
-from mfglib.theory import policy_distance
-from mfglib.theory_bounds import (
-    beach_constants,
-    bounds,
-    check,
-    lq_constants,
-    point_flows,
-    random_policies,
-)
-from mfglib.theory_judge import judge_of
+from mfglib.sources import ROOT
 
 BAR, LQ = BeachBar(horizon=5), LinearQuadratic(horizon=5)
 KAPPA = 0.3

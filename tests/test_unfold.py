@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 
 from mfglib.games import FourRooms
 from mfglib.games.domain import Domain
-from mfglib.unfold import Unfold
+from mfglib.learn.unfold import Unfold
 
 DOMAINS = {
     "interval": Domain(-1.0, 3.0),

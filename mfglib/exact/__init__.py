@@ -1,17 +1,18 @@
-"""Ground truth: closed forms, exact recursions and grids, in float64."""
+"""Ground truth in float64: closed forms, exact recursions and grids."""
 
-from mfglib.exact.grid_equilibrium import GridEquilibrium, grid_equilibrium, grid_fictitious_play
-from mfglib.exact.lq import LQEquilibrium, lq_best_response, lq_equilibrium, lq_gap, lq_moments
-from mfglib.exact.lq_fictitious_play import lq_fictitious_play
+from mfglib.sources import on_demand
 
-__all__ = [
-    "GridEquilibrium",
-    "LQEquilibrium",
-    "grid_equilibrium",
-    "grid_fictitious_play",
-    "lq_best_response",
-    "lq_equilibrium",
-    "lq_fictitious_play",
-    "lq_gap",
-    "lq_moments",
-]
+__getattr__, __dir__, __all__ = on_demand(
+    __name__,
+    {
+        "GridEquilibrium": "mfglib.exact.equilibrium",
+        "LQEquilibrium": "mfglib.exact.lq",
+        "grid_equilibrium": "mfglib.exact.equilibrium",
+        "grid_fictitious_play": "mfglib.exact.equilibrium",
+        "lq_best_response": "mfglib.exact.lq",
+        "lq_equilibrium": "mfglib.exact.lq",
+        "lq_fictitious_play": "mfglib.exact.lq_learners",
+        "lq_gap": "mfglib.exact.lq",
+        "lq_moments": "mfglib.exact.lq",
+    },
+)

@@ -20,7 +20,7 @@ from torch import Tensor
 from mfglib.checks import require_time
 from mfglib.games.base import Population, integer
 from mfglib.games.domain import BOUNCES, Domain
-from mfglib.population import MeanPath
+from mfglib.populations import MeanPath
 
 CELLS = {1: 400, 2: 80}  # default cells along the longest side
 ALL = slice(None)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mfglib.games import LinearQuadratic
-from mfglib.policy import AffinePolicy
-from mfglib.population import GaussianFlow
+from mfglib.policies import AffinePolicy
+from mfglib.populations import GaussianFlow
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,18 @@
-"""The games."""
+"""The games, and what games of one's own are built from."""
 
-from mfglib.games.base import Game, Population, check_game
-from mfglib.games.beach_bar import BeachBar
-from mfglib.games.domain import Domain
-from mfglib.games.four_rooms import FourRooms
-from mfglib.games.linear_quadratic import LinearQuadratic
+from mfglib.sources import on_demand
 
-__all__ = ["BeachBar", "Domain", "FourRooms", "Game", "LinearQuadratic", "Population", "check_game"]
+__getattr__, __dir__, __all__ = on_demand(
+    __name__,
+    {
+        "BeachBar": "mfglib.games.beach_bar",
+        "BoundedGame": "mfglib.games.bounded",
+        "Domain": "mfglib.games.domain",
+        "FourRooms": "mfglib.games.four_rooms",
+        "Game": "mfglib.games.base",
+        "Law": "mfglib.games.bounded",
+        "LinearQuadratic": "mfglib.games.linear_quadratic",
+        "Population": "mfglib.games.base",
+        "check_game": "mfglib.games.base",
+    },
+)

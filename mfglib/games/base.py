@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Population(Protocol):
-    """What a game may ask of the population μ. Implemented in `mfglib.population` and `mfglib.flow`."""
+    """What a game may ask of the population μ. Implemented in `mfglib.populations` and `mfglib.learn.flow`."""
 
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor: ...  # (n, d)
     def log_prob(self, t: int, x: Tensor) -> Tensor: ...  # (n, d) -> (n,)

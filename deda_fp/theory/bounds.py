@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from deda_fp.theory.errors import policy_distance
+from mfglib.exact.dynamic_programming import GridActions
 from mfglib.exact.grid import Grid, GridPopulation
-from mfglib.exact.grid_solver import GridActions
+from mfglib.exact.grid_judge import Judge
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.games.base import number
-from mfglib.theory import policy_distance
-from mfglib.theory_judge import Judge
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _recursion(factor: float, added: np.ndarray) -> np.ndarray:
 
 
 def bounds(table: pd.DataFrame, c: Constants, c_m: float | None = None) -> pd.DataFrame:
-    """Bounds on e_true for each row k >= 1 of one run's `mfglib.theory.errors`, numbered as in notebook 03. Columns:
+    """Bounds on e_true for each row k >= 1 of one run's error terms (`deda_fp.theory.errors`), numbered as in
+    notebook 03. Columns:
 
     iteration, e_true; printed: the theorem's, with e_1/k + 4 L ε_cnf^k for its C0 e_cnf^0, as its two lemmas give;
     measured: (A), `bound`; constants: (A'), errors of crowds as 2 L times their distances. With c_m, for rewards

@@ -1,6 +1,6 @@
 """Pictures of two-dimensional domains with walls: plans, densities, velocities, surfaces and animations.
 
-As in `mfglib.plots`, a drawing function takes the axes first and returns nothing. Values on a domain are arrays
+As in `deda_fp.view.plots`, a drawing function takes the axes first and returns nothing. Values on a domain are arrays
 (n_1, n_2), first axis to the right and second up, NaN in walls, as from `GridPopulation.density` and `on_lattice`.
 """
 
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from mfglib import plots
+from deda_fp.view import plots
 from mfglib.games.base import Population
 from mfglib.games.domain import Domain
 

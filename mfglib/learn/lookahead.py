@@ -19,7 +19,7 @@ from mfglib.checks import require_finite, require_positive, require_time
 from mfglib.games import LinearQuadratic
 from mfglib.games.base import Game, Population, clip, constant, number
 from mfglib.games.bounded import BoundedGame
-from mfglib.policy import Place, head, mlp
+from mfglib.policies import Place, head, mlp
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from mfglib import plots
+from deda_fp.theory.laboratory import Dials, experiment
+from deda_fp.view import plots
 from mfglib.exact import LQEquilibrium, lq_equilibrium
-from mfglib.exploitability import Exploitability, exploitability
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.laboratory import Dials, experiment
-from mfglib.policy import AffinePolicy
+from mfglib.judge import Exploitability, exploitability
+from mfglib.policies import AffinePolicy
 
 SLIDERS = {  # name: start, end, step
     "c_m": (0.0, 20.0, 0.5),
@@ -61,7 +61,7 @@ ITERATIONS = {"linear-quadratic": 200, "beach bar": 60}  # what can be had in a 
 
 
 def error_laboratory(**start: float) -> ipywidgets.VBox:
-    """Dials for the three errors of `mfglib.laboratory`, beside the exploitability that they lead to.
+    """Dials for the three errors of `deda_fp.theory.laboratory`, beside the exploitability that they lead to.
 
     `start`: first values, br, sl and cnf out of `SIZES`, decay in [0, 2]. A move is answered in about a second.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
 from mfglib.mixture import MixturePolicy
-from mfglib.policy import GaussianPolicy, gaussian_log_prob
+from mfglib.policies import GaussianPolicy, gaussian_log_prob
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mfglib.exact import LQEquilibrium
 from mfglib.exact.grid import Grid, GridPopulation
-from mfglib.flow import TimeFlow
 from mfglib.games.base import Population
-from mfglib.policy import Policy
+from mfglib.learn.flow import TimeFlow
+from mfglib.policies import Policy
 
 
 def wasserstein(x: Tensor, y: Tensor) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
 from mfglib.games.base import Game, Population, number
-from mfglib.policy import GaussianPolicy, Inputs, gaussian_log_prob, head, mlp
+from mfglib.policies import GaussianPolicy, Inputs, gaussian_log_prob, head, mlp
 from mfglib.rollout import Rollout, rollout
 
 

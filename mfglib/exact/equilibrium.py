@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of
-from mfglib.exact.grid_solver import (
+from mfglib.exact.dynamic_programming import (
     Play,
     action_values,
     expected_rewards,
@@ -20,6 +19,7 @@ from mfglib.exact.grid_solver import (
     grid_play,
     last_reward,
 )
+from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of
 from mfglib.games.base import integer, number
 
 METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent")

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mfglib.exact.dynamic_programming import GridActions
 from mfglib.exact.grid import GridPopulation
-from mfglib.exact.grid_solver import GridActions
-from mfglib.theory_judge import Judge
+from mfglib.exact.grid_judge import Judge
 
 PARTS = ("best_response", "flow", "cloning", "play")
 

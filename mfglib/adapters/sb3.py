@@ -1,6 +1,7 @@
 """Best responses by Stable-Baselines3's PPO and SAC, which the paper used; needs the extra `rl`.
 
-Both see the game as `mfglib.gym` shows it. A fit starts from the last best response's weights, with fresh optimisers
+Both see the game as `mfglib.adapters.gym` shows it. A fit starts from the weights of the last best response, with fresh
+optimisers
 and an empty replay buffer: a checkpoint of fictitious play is weights and memory, nothing else.
 """
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
 from mfglib.games.base import Game, Population
-from mfglib.policy import Predicted
+from mfglib.policies import Predicted
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SB3Policy(Predicted, nn.Module):
 
     def learner(self, game: Game, population: Population | None, agents: int, seed: int, device: str = "cpu") -> Any:
         """A fresh SB3 model in an environment of so many agents; draws its weights from torch's global generator."""
-        from mfglib.rl.sb3_env import PPO, SAC, Agents
+        from mfglib.adapters.sb3_env import PPO, SAC, Agents
 
         env, config = Agents(game, population, agents, self.scale, seed), self.config
         common = dict(learning_rate=config.learning_rate, gamma=1.0, device=device)

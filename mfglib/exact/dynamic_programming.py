@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mfglib.exact.grid import Grid, GridPolicy, GridPopulation
 from mfglib.games.base import Population
-from mfglib.policy import Policy, sampler
+from mfglib.policies import Policy, sampler
 from mfglib.seeds import generator
 
 SAMPLES = {1: 128, 2: 16}  # actions drawn to integrate a policy at each time, times the number of cells

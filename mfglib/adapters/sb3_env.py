@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from mfglib.adapters.gym import Play
 from mfglib.games.base import Game, Population, integer
-from mfglib.gym import Play
 
 try:
     from stable_baselines3 import PPO, SAC
@@ -17,7 +17,7 @@ __all__ = ["PPO", "SAC", "Agents"]
 
 
 class Agents(VecEnv):
-    """What `mfglib.gym.BestResponseVectorEnv` is for Gymnasium, whose vectorised environments SB3 does not take.
+    """`BestResponseVectorEnv` for SB3, which does not take the vectorised environments of Gymnasium.
 
     Args: see `BestResponseEnv`; seed: of initial states and noise.
     """

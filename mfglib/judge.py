@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.exact.dynamic_programming import GridActions, GridBestResponse, grid_best_response, grid_play
 from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of, require_grid_game
-from mfglib.exact.grid_solver import GridActions, GridBestResponse, grid_best_response, grid_play
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
 from mfglib.games.base import Game, Population, integer
 from mfglib.games.bounded import BoundedGame
-from mfglib.policy import AffinePolicy, Policy, sampler
+from mfglib.policies import AffinePolicy, Policy, sampler
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 

@@ -7,7 +7,7 @@ import numpy as np
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
 from mfglib.games.base import integer
-from mfglib.policy import averaging_weights
+from mfglib.policies import averaging_weights
 
 
 @dataclass(frozen=True)

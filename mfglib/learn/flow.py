@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive, require_time
 from mfglib.games.domain import Domain
-from mfglib.policy import TimeTable, mlp
-from mfglib.spline import spline, spline_inverse
-from mfglib.unfold import Unfold
+from mfglib.learn.spline import spline, spline_inverse
+from mfglib.learn.unfold import Unfold
+from mfglib.policies import TimeTable, mlp
 
 RANGE = 5.0  # without bounds, the splines bend the population within this many standard deviations of its mean
 OUTSIDE = 0.01  # with bounds, slope of the first map where no agent was, relative to the uniform law
@@ -46,7 +46,7 @@ class TimeFlow(nn.Module):
 
     On all of R^d, x = loc_t + scale_t · z: loc and scale are the sample mean and standard deviation in closed form, the
     splines act on |z| <= RANGE, and the base is Gaussian. On a domain, the free area is first unfolded into the unit
-    cube (mfglib.unfold), and the base is uniform; loc and scale are the corner and the size of the smallest box in the
+    cube (`Unfold`), and the base is uniform; loc and scale are the corner and the size of the smallest box in the
     cube around the population. Nothing is sampled in a wall or beyond the edge, and the density there is 0.
 
     The splines start at the identity. So the flow starts as the Gaussian with the right moments, or as the uniform law,

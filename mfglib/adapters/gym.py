@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mfglib.games.base import Game, Population, check_game, integer, vector
-from mfglib.policy import Predicted, observed
+from mfglib.policies import Predicted, observed
 from mfglib.seeds import generator
 
 try:
@@ -18,7 +18,7 @@ try:
     from gymnasium.vector import AutoresetMode, VectorEnv
     from gymnasium.vector.utils import batch_space
 except ImportError as error:
-    raise ImportError("mfglib.gym needs Gymnasium, of the extra `rl`: pip install 'deda-fp[rl]'") from error
+    raise ImportError("mfglib.adapters.gym needs Gymnasium, of the extra `rl`: pip install 'deda-fp[rl]'") from error
 
 
 class Play:

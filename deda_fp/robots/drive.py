@@ -1,7 +1,7 @@
 """N disc-shaped robots with bounded acceleration that follow a mean field policy in the plane, and never touch.
 
 The game's agents are points that jump. A robot steers to where its agent would jump, and keeps off others and walls.
-Why nobody touches: `mfglib.steering`.
+Why nobody touches: `deda_fp.robots.steering`.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ import torch
 from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
+from deda_fp.robots.steering import ROUNDING, Robots, norm, steer, to_walls, walls_of
 from mfglib.games.base import array, integer, number
 from mfglib.games.bounded import BoundedGame
 from mfglib.games.domain import Domain
-from mfglib.policy import Policy, sampler
-from mfglib.steering import ROUNDING, Robots, norm, steer, to_walls, walls_of
+from mfglib.policies import Policy, sampler
 
 __all__ = ["Drive", "Robots", "coverage", "drive", "packed", "touching"]
 

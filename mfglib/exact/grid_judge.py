@@ -1,4 +1,4 @@
-"""Exact numbers of any policies against any populations, for the error terms of `mfglib.theory`.
+"""Exact numbers of any policies against any populations, for the error terms of `deda_fp.theory.errors`.
 
 A policy is tabulated once: in each cell of a grid, some actions and their shares. From then on everything about it is
 linear algebra, without sampling: two quantities that theory calls equal are equal to rounding.
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.exact.dynamic_programming import GridActions, grid_best_response, grid_play
 from mfglib.exact.grid import Grid, GridPopulation, grid_of
-from mfglib.exact.grid_solver import GridActions, grid_best_response, grid_play
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, require_unbounded
-from mfglib.exploitability import require_certifiable
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.games.base import Game, Population, integer
+from mfglib.judge import require_certifiable
 from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policy import AffinePolicy, GaussianPolicy, Greedy, Policy, Still, sampler
+from mfglib.policies import AffinePolicy, GaussianPolicy, Greedy, Policy, Still, sampler
 from mfglib.seeds import generator
 
 QUANTILES = 32  # atoms that stand for a Gaussian or a mixture of them
@@ -160,7 +160,7 @@ class ClosedFormJudge(Judge):
 
 
 def judge_of(game: Game, cells: int | None = None) -> Judge:
-    """The judge of an unbounded LQ game or of a bounded game; raises as `mfglib.exploitability`, and ValueError for
+    """The judge of an unbounded LQ game or of a bounded game; raises as `mfglib.judge`, and ValueError for
     more than one dimension."""
     kind = ClosedFormJudge if isinstance(game, LinearQuadratic) and not game.bounded else Judge
     return kind(game) if cells is None else kind(game, cells)

@@ -1,0 +1,95 @@
+"""Training runs for batches: `python -m mfglib train lq --seed 0 --directory results/lq/0`, `errors`, `summary`."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from deda_fp.catalogue import GAMES, iterations
+from deda_fp.theory.errors import errors as error_terms
+from mfglib import runs, solve
+from mfglib.exact import lq_equilibrium, lq_fictitious_play
+from mfglib.exact.grid_judge import judge_of
+from mfglib.fictitious_play import ALGORITHMS, replay
+from mfglib.policies import AVERAGING
+from mfglib.presets import PRESETS
+
+
+def train(arguments: argparse.Namespace) -> None:
+    K = iterations(arguments.game, arguments.preset) if arguments.iterations is None else arguments.iterations
+    solve(
+        GAMES[arguments.game],
+        arguments.algorithm,
+        iterations=K,
+        averaging=arguments.averaging,
+        seed=arguments.seed,
+        preset=arguments.preset,
+        directory=arguments.directory,
+        overwrite=arguments.overwrite,
+    )
+
+
+def errors(arguments: argparse.Namespace) -> None:
+    """The theorem's error terms of a finished DEDA-FP run with uniform averaging, into its errors.csv."""
+    game, directory = GAMES[arguments.game], arguments.directory
+    try:
+        judge, learners = judge_of(game, arguments.cells), list(replay(game, directory))
+        averaging = json.loads((directory / "settings.json").read_text())["averaging"]
+        if averaging != "uniform":
+            raise ValueError(f"expected a run with uniform averaging, got {averaging!r}")
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"{directory}: {error}") from error
+    table = error_terms(judge, learners, total=len(learners))
+    runs.write(directory / "errors.csv", table.to_csv(index=False))
+
+
+def summary(arguments: argparse.Namespace) -> None:
+    """One table of the histories of many runs, results/PRESET/GAME/VARIANT/seed-S/history.csv; a variant is a schedule
+    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play. Or one of their
+    errors.csv."""
+    tables = []
+    for file in arguments.histories:
+        if len(file.parts) < 4 or file.parts[-4] not in GAMES:
+            raise SystemExit(f"{file}: expected .../GAME/VARIANT/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
+        name, variant, seed = file.parts[-4:-1]
+        game, history = GAMES[name], pd.read_csv(file)
+        algorithm, averaging = (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
+        table = history.assign(
+            game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-"))
+        )
+        if file.name == "history.csv" and not getattr(game, "bounded", True):
+            exact = lq_fictitious_play(game, int(history["iteration"].max()), averaging).exploitability
+            table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(game).value)
+        tables.append(table)
+    runs.write(arguments.output, pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mfglib", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("train", help="train one run; killed, the same command goes on where it was")
+    one.add_argument("game", choices=GAMES)
+    one.add_argument("--algorithm", choices=ALGORITHMS, default="deda-fp")
+    one.add_argument("--averaging", choices=AVERAGING, default="uniform")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--preset", choices=PRESETS, default="lecture")
+    one.add_argument("--iterations", type=int, help="K; by default the preset's")
+    one.add_argument("--directory", type=Path, required=True)
+    one.add_argument("--overwrite", action="store_true", help="start anew if settings or code have changed")
+    one.set_defaults(run=train)
+    terms = commands.add_parser("errors", help="measure the theorem's error terms of a finished run")
+    terms.add_argument("game", choices=GAMES)
+    terms.add_argument("--directory", type=Path, required=True, help="of the run; errors.csv goes there")
+    terms.add_argument("--cells", type=int, help="of the grid; by default 100 on the beach, 600 for LQ")
+    terms.set_defaults(run=errors)
+    many = commands.add_parser("summary", help="gather the histories, or the error terms, of runs into one table")
+    many.add_argument("histories", type=Path, nargs="+")
+    many.add_argument("--output", type=Path, required=True)
+    many.set_defaults(run=summary)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Robots: discs with brakes that follow a mean field policy and never touch."""

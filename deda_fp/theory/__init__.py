@@ -1,0 +1,1 @@
+"""The theorem: errors of a run, bounds on its exploitability, and a laboratory of exact learners."""

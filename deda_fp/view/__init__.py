@@ -1,0 +1,1 @@
+"""Pictures: figures, rooms, and panels for notebooks."""

@@ -1,0 +1,1 @@
+"""Learners: best responses, average policies and models of the population."""
