@@ -20,8 +20,8 @@ from torch import Tensor
 
 from deda_fp.distances import counts
 from mfglib.exact.grid import Grid
-from mfglib.games.base import Game, Population
-from mfglib.policies import GaussianPolicy, Policy
+from mfglib.learn.densities import GaussianPolicy
+from mfglib.protocols import Game, Policy, Population
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 from mfglib.table import TabulatedPopulation

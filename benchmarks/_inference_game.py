@@ -12,11 +12,11 @@ from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import grid_of
-from mfglib.fictitious_play import ALGORITHMS, Solution
-from mfglib.mixture import UniformMixture
-from mfglib.policies import Policy
+from mfglib.policies import UniformMixture
 from mfglib.populations import Particles
+from mfglib.protocols import Policy
 from mfglib.seeds import generator
+from mfglib.solver import ALGORITHMS, Solution
 from mfglib.table import TabulatedPopulation
 
 AGENTS = 5000  # the paper's number of trajectories

@@ -20,8 +20,9 @@ from mfglib.adapters.sb3_env import PPO, SAC, Agents
 from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.judge import best_response_gap
+from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.ppo import Critic, best_response
-from mfglib.policies import GaussianPolicy, Greedy
+from mfglib.policies import Greedy
 from mfglib.populations import MeanPath
 from mfglib.presets import PRESETS
 from mfglib.rollout import rollout

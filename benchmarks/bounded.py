@@ -24,11 +24,11 @@ from mfglib.exact import grid_equilibrium
 from mfglib.exact.dynamic_programming import grid_play
 from mfglib.exact.equilibrium import CELLS
 from mfglib.exact.grid import GridPopulation, grid_of
-from mfglib.fictitious_play import ALGORITHMS, Solution
 from mfglib.policies import Still
 from mfglib.presets import preset_config
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
+from mfglib.solver import ALGORITHMS, Solution
 
 RATIO = {"beach-bar": "<= 2", "lq-bounded": "<= 1", "four-rooms": "<= 3"}  # last / first exploitability, %
 DISTANCE = {"beach-bar": "<= 0.05", "four-rooms": "<= 0.1"}  # total variation, flow to equilibrium, t = T

@@ -27,8 +27,8 @@ from deda_fp.view.panels import ITERATIONS, laboratory_picture
 from mfglib import runs, solve
 from mfglib.exact import lq_fictitious_play
 from mfglib.exact.grid_judge import judge_of
-from mfglib.fictitious_play import replay
 from mfglib.games import BeachBar, LinearQuadratic
+from mfglib.solver import replay
 
 PARTS = [f"part_{name}" for name in NAMES]
 KAPPA = {"replies": 0.3, "clones": 1.2}

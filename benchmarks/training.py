@@ -25,7 +25,7 @@ from torch import nn
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import loop, runs, solve
 from mfglib.exact import lq_equilibrium
-from mfglib.policies import head, mlp
+from mfglib.learn.networks import head, mlp
 from mfglib.presets import Config, preset_config
 from mfglib.seeds import generator, isolated
 

@@ -11,9 +11,9 @@ from deda_fp.theory.errors import errors as error_terms
 from mfglib import runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.exact.grid_judge import judge_of
-from mfglib.fictitious_play import ALGORITHMS, replay
-from mfglib.policies import AVERAGING
 from mfglib.presets import PRESETS
+from mfglib.schedules import AVERAGING
+from mfglib.solver import ALGORITHMS, replay
 
 
 def train(arguments: argparse.Namespace) -> None:

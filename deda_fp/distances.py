@@ -10,9 +10,8 @@ from torch import Tensor
 
 from mfglib.exact import LQEquilibrium
 from mfglib.exact.grid import Grid, GridPopulation
-from mfglib.games.base import Population
 from mfglib.learn.flow import TimeFlow
-from mfglib.policies import Policy
+from mfglib.protocols import Policy, Population
 
 
 def wasserstein(x: Tensor, y: Tensor) -> float:

@@ -20,12 +20,13 @@ from scipy.stats import binom
 from torch import Tensor
 
 from deda_fp.distances import wasserstein
+from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import Play, grid_best_response, grid_play
 from mfglib.exact.grid import Grid, GridPopulation
 from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
-from mfglib.games.base import Game, Population, integer, number
-from mfglib.policies import AffinePolicy, Policy
+from mfglib.policies import AffinePolicy
+from mfglib.protocols import Game, Policy, Population
 from mfglib.rollout import rollout
 
 POINTS = 4000  # where distribution functions are compared

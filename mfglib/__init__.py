@@ -18,11 +18,11 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
-        "Solution": "mfglib.fictitious_play",
+        "Solution": "mfglib.solver",
         "best_response_gap": "mfglib.judge",
-        "check_game": "mfglib.games.base",
+        "check_game": "mfglib.protocols",
         "exploitability": "mfglib.judge",
-        "replay": "mfglib.fictitious_play",
-        "solve": "mfglib.fictitious_play",
+        "replay": "mfglib.solver",
+        "solve": "mfglib.solver",
     },
 )

@@ -1,8 +1,10 @@
-"""Checks shared by configurations and by the loop."""
+"""Checks of arguments and of learned numbers: each error names what was expected and what was given."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -35,3 +37,71 @@ def require_positive(config: object, *names: str) -> None:
             raise ValueError(f"{type(config).__name__}.{name}: expected > 0, got {value!r}")
         if config.__dataclass_fields__[name].type in (int, int | None) and not isinstance(value, int):
             raise ValueError(f"{type(config).__name__}.{name}: expected an integer > 0, got {value!r}")
+
+
+def integer(name: str, value: Any, *, at_least: int) -> int:
+    """`value` as an int that is at least `at_least`; raises ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        raise ValueError(f"{name}: expected an integer >= {at_least}, got {value!r}")
+    return int(value)
+
+
+def array(name: str, value: Any) -> np.ndarray:
+    """`value` as a finite float64 array; raises ValueError that names it."""
+    try:
+        result = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected a number or an array of numbers, got {value!r}") from None
+    if not np.isfinite(result).all():
+        raise ValueError(f"{name}: expected finite numbers, got {value!r}")
+    return result
+
+
+def number(name: str, value: Any, *, positive: bool = False, at_most: float = math.inf) -> float:
+    """`value` as a finite float that is >= 0, or > 0 if `positive`; raises ValueError that names it."""
+    v = array(name, value)
+    if v.ndim or v < 0 or (positive and v == 0) or v > at_most:
+        end = "" if at_most == math.inf else f" and <= {at_most:g}"
+        raise ValueError(f"{name}: expected a number {'>' if positive else '>='} 0{end}, got {value!r}")
+    return float(v)
+
+
+def vector(name: str, value: Any, size: int) -> np.ndarray:
+    """A scalar repeated, or an array of shape (size,)."""
+    v = array(name, value)
+    if v.shape not in ((), (size,)):
+        raise ValueError(f"{name}: expected a scalar or shape ({size},), got shape {v.shape}")
+    return np.broadcast_to(v, (size,)).copy()
+
+
+def matrix(name: str, value: Any, rows: int, columns: int) -> np.ndarray:
+    """A scalar times the identity, a diagonal of shape (rows,) for square matrices, or shape (rows, columns)."""
+    v = array(name, value)
+    if v.shape == (rows, columns):
+        return v.copy()
+    if rows == columns and v.shape in ((), (rows,)):
+        return np.diag(np.broadcast_to(v, (rows,)))
+    square = f"a scalar, shape ({rows},) or " if rows == columns else ""
+    raise ValueError(f"{name}: expected {square}shape ({rows}, {columns}), got shape {v.shape}")
+
+
+def cost(name: str, value: Any, size: int, *, positive: bool = False) -> np.ndarray:
+    """A symmetric weight matrix W of a cost vᵀ W v: positive semi-definite, or definite if `positive`."""
+    W = matrix(name, value, size, size)
+    bound = "> 0" if positive else ">= 0"
+    if not np.allclose(W, W.T, rtol=0, atol=1e-10 * np.abs(W).max()):
+        raise ValueError(f"{name}: expected a symmetric matrix, got {value!r}")
+    W = (W + W.T) / 2
+    eigenvalues = np.linalg.eigvalsh(W)
+    slack = 1e-12 * np.abs(eigenvalues).max()
+    if (eigenvalues[0] <= slack) if positive else (eigenvalues[0] < -slack):
+        raise ValueError(f"{name}: expected {bound} (every eigenvalue), got {value!r}")
+    return W
+
+
+def spread(name: str, value: Any, size: int) -> np.ndarray:
+    """A standard deviation: scalar or (size,) >= 0, or a factor L of shape (size, size) with covariance L Lᵀ."""
+    L = matrix(name, value, size, size)
+    if np.ndim(value) < 2 and (L < 0).any():
+        raise ValueError(f"{name}: expected >= 0, got {value!r}")
+    return L

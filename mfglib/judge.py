@@ -1,6 +1,5 @@
 """The judge: how much one agent could gain by leaving the crowd, certified by exact solvers."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,36 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.checks import integer
 from mfglib.exact.dynamic_programming import GridActions, GridBestResponse, grid_best_response, grid_play
 from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of, require_grid_game
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
-from mfglib.games.base import Game, Population, integer
 from mfglib.games.bounded import BoundedGame
-from mfglib.policies import AffinePolicy, Policy, sampler
+from mfglib.policies import AffinePolicy, sampler
+from mfglib.protocols import Exploitability, Game, Policy, Population
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 
 GROUPS = 10  # independent populations for the jackknife; 10 gives the error bar itself to about a quarter
 DRAWS = 4  # of a policy's actions on a grid: one draw is off by about 1% of an untrained network's exploitability
 CELLS = {1: 200, 2: 40}  # along the longest side
-
-
-@dataclass(frozen=True)
-class Exploitability:
-    """E(π) = max_π' J_{μ^π}(π') − J_{μ^π}(π) and its parts; `value` = best_response_value − policy_value >= 0.
-
-    `error` of `value`: 0 when exact, one standard error where agents are simulated, on grids that of the drawn actions
-    with an estimate of the grid's own, NaN if not asked for. `method` says how it was obtained. `mean` is the mean path
-    (T+1, d) of μ^π that it was judged against.
-    """
-
-    value: float
-    best_response_value: float
-    policy_value: float
-    error: float
-    method: str
-    mean: np.ndarray
 
 
 def require_certifiable(game: Game) -> None:

@@ -11,17 +11,19 @@ from torch import Tensor, nn
 
 from mfglib.adapters.sb3 import SB3Config, SB3Policy, fit_sb3
 from mfglib.checks import require_finite
-from mfglib.games.base import Game, Population
 from mfglib.judge import best_response_gap, exploitability
 from mfglib.learn.cloning import Memory, clone
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
 from mfglib.learn.flow import TimeFlow, fit_flow
 from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy, PostDecisionValues, can_look_ahead, fit_values
+from mfglib.learn.networks import Place
 from mfglib.learn.ppo import Critic, best_response
-from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policies import GaussianPolicy, Greedy, Place, Policy, Still, averaging_weights
+from mfglib.policies import Greedy, Still, UniformMixture
 from mfglib.populations import Particles
 from mfglib.presets import Config
+from mfglib.protocols import Game, Policy, Population
 from mfglib.rollout import rollout
+from mfglib.schedules import averaging_weights
 from mfglib.seeds import derive, generator, isolated
 
 

@@ -22,7 +22,7 @@ class Config:
     hidden: tuple[int, ...] = (64, 64)
     """hidden layers of policies and critic; the paper's is (256, 256)"""
     waves: int = 0
-    """frequencies beside the state in their input; see `mfglib.policies.Place`"""
+    """frequencies beside the state in their input; see `mfglib.learn.networks.Place`"""
     average: str = "gaussian"
     """π̄ of Algo. 2 and 3: "gaussian", the paper's, or "mixture", a mixture density network"""
     best_response: PPOConfig | LookaheadConfig | SB3Config = field(default_factory=PPOConfig)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfglib.games.base import Game, Population
-from mfglib.policies import Policy, sampler
+from mfglib.policies import sampler
 from mfglib.populations import Particles
+from mfglib.protocols import Game, Policy, Population
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class RunDirectory:
 
     A checkpoint holds all weights, M_SL and the history so far. It is written beside and renamed, so that a run killed
     at any moment leaves a whole one. Random numbers derive from (seed, iteration, purpose): there is no other state.
-    The learners' weights stay, so that every iteration can be measured later (`mfglib.fictitious_play.replay`).
+    The learners' weights stay, so that every iteration can be measured later (`mfglib.solver.replay`).
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
@@ -135,7 +135,7 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(aside)
 
 
-CODE = fingerprint(["mfglib.fictitious_play"])  # at import: what runs is what was read then, whatever is edited since
+CODE = fingerprint(["mfglib.solver"])  # at import: what runs is what was read then, whatever is edited since
 
 
 def write(file: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -16,6 +17,22 @@ def derive(seed: int, *path: object) -> int:
 def generator(seed: int, *path: object, device: str | torch.device = "cpu") -> torch.Generator:
     """A generator of its own for the purpose named by `path`."""
     return torch.Generator(device=device).manual_seed(derive(seed, *path))
+
+
+@dataclass(frozen=True)
+class Random:
+    """The random numbers of iteration k of a run: random("cloning") is a generator of its own for that purpose."""
+
+    seed: int
+    k: int
+    device: str = "cpu"
+
+    def __call__(self, purpose: str) -> torch.Generator:
+        return generator(self.seed, self.k, purpose, device=self.device)
+
+    def integer(self, purpose: str) -> int:
+        """A 63-bit seed, for libraries that take no generator."""
+        return derive(self.seed, self.k, purpose)
 
 
 @contextlib.contextmanager

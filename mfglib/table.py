@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import require_time
-from mfglib.games.base import Population, integer
+from mfglib.checks import integer, require_time
 from mfglib.games.domain import Domain
+from mfglib.protocols import Population
 from mfglib.seeds import generator as generator_of
 
 CELLS = {1: 800, 2: 160}  # along the longest side

@@ -8,8 +8,8 @@ from scipy.stats import chisquare
 
 from mfglib.checks import DivergenceError
 from mfglib.learn.cloning import CloningConfig, Memory, clone
-from mfglib.mixture import MixturePolicy
-from mfglib.policies import AffinePolicy, GaussianPolicy
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.policies import AffinePolicy
 from mfglib.seeds import isolated
 
 T = 2

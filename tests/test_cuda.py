@@ -9,8 +9,8 @@ from test_fictitious_play import TINY, TINY_AHEAD
 from mfglib import exploitability, solve
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.learn.cloning import Memory, clone
+from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
-from mfglib.policies import GaussianPolicy
 from mfglib.presets import preset_config
 from mfglib.seeds import generator
 from mfglib.table import TabulatedPopulation

@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.games.base import constant
 from mfglib.learn.cloning import CloningConfig, Memory, clone
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.learn.lookahead import LookaheadConfig, PostDecisionValues, fit_values
+from mfglib.learn.networks import Place
 from mfglib.learn.ppo import Critic, PPOConfig, best_response
-from mfglib.mixture import MixturePolicy
-from mfglib.policies import GaussianPolicy, Place
 from mfglib.rollout import rollout
 
 DEVICE = torch.device("meta")

@@ -19,19 +19,19 @@ from safetensors import safe_open
 from mfglib import exploitability, solve
 from mfglib.checks import DivergenceError
 from mfglib.exact import lq_equilibrium
-from mfglib.fictitious_play import replay
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.cloning import CloningConfig
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow
 from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy
 from mfglib.learn.ppo import PPOConfig
-from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policies import GaussianPolicy
+from mfglib.policies import UniformMixture
 from mfglib.populations import Particles
 from mfglib.presets import PRESETS, Config
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
+from mfglib.solver import replay
 
 GAME = LinearQuadratic(horizon=4)
 TINY = Config(

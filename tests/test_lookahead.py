@@ -23,7 +23,8 @@ from mfglib.learn.lookahead import (
     fit_values,
     lookahead,
 )
-from mfglib.policies import Place, Still
+from mfglib.learn.networks import Place
+from mfglib.policies import Still
 from mfglib.seeds import isolated
 
 BAR, ROOMS, LQ = BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper()

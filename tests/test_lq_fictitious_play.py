@@ -6,8 +6,9 @@ from helpers import gen, moments_and_value, random_game
 from mfglib import exploitability
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.games import LinearQuadratic
-from mfglib.policies import AVERAGING, AffinePolicy, averaging_weights
+from mfglib.policies import AffinePolicy
 from mfglib.populations import MeanPath
+from mfglib.schedules import AVERAGING, averaging_weights
 
 GAME = LinearQuadratic(A=0.95, B=0.7, A_bar=0.1, c_a=1.4, c_x=5.0, c_m=5.0, horizon=15)
 

@@ -7,8 +7,8 @@ from helpers import BlackBox, gen
 from scipy.stats import chisquare
 
 from mfglib.games import LinearQuadratic
-from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policies import AffinePolicy, GaussianPolicy
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.policies import AffinePolicy, UniformMixture
 from mfglib.rollout import rollout
 from mfglib.seeds import isolated
 

@@ -6,17 +6,10 @@ import torch
 from helpers import gen
 from torch.distributions import Independent, Normal
 
-from mfglib.policies import (
-    AVERAGING,
-    AffinePolicy,
-    GaussianPolicy,
-    Greedy,
-    Inputs,
-    Place,
-    TimeTable,
-    averaging_weights,
-    sampler,
-)
+from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import Inputs, Place, TimeTable
+from mfglib.policies import AffinePolicy, Greedy, sampler
+from mfglib.schedules import AVERAGING, averaging_weights
 from mfglib.seeds import isolated
 
 T = 3

@@ -8,8 +8,9 @@ from mfglib.checks import DivergenceError
 from mfglib.exact import lq_best_response, lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.judge import best_response_gap
+from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.ppo import Critic, PPOConfig, _batch, best_response
-from mfglib.policies import AffinePolicy, GaussianPolicy, Greedy
+from mfglib.policies import AffinePolicy, Greedy
 from mfglib.populations import MeanPath
 from mfglib.rollout import Rollout, rollout
 from mfglib.seeds import isolated

@@ -15,7 +15,6 @@ from mfglib.adapters.gym import BestResponseVectorEnv
 from mfglib.adapters.sb3 import SB3Config, SB3Policy, fit_sb3
 from mfglib.adapters.sb3_env import Agents
 from mfglib.exact import lq_equilibrium
-from mfglib.fictitious_play import replay
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.lookahead import LookaheadConfig
@@ -24,6 +23,7 @@ from mfglib.policies import Greedy
 from mfglib.populations import MeanPath
 from mfglib.presets import PRESETS, learner_config, restored
 from mfglib.seeds import generator, isolated
+from mfglib.solver import replay
 
 LQ = LinearQuadratic(horizon=4)
 PATH = MeanPath(lq_equilibrium(LQ).mean.float())

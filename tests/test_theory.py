@@ -14,11 +14,11 @@ from mfglib.exact import lq_best_response, lq_equilibrium, lq_fictitious_play, l
 from mfglib.exact.dynamic_programming import GridActions, grid_play
 from mfglib.exact.grid import GridPopulation
 from mfglib.exact.grid_judge import ClosedFormJudge, Judge, judge_of
-from mfglib.fictitious_play import Learners
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policies import AffinePolicy, GaussianPolicy, Greedy, Still
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture
 from mfglib.populations import GaussianFlow
+from mfglib.solver import Learners
 
 BAR, LQ = BeachBar(horizon=4), LinearQuadratic(horizon=4)
 

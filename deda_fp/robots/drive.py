@@ -13,10 +13,11 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from deda_fp.robots.steering import ROUNDING, Robots, norm, steer, to_walls, walls_of
-from mfglib.games.base import array, integer, number
+from mfglib.checks import array, integer, number
 from mfglib.games.bounded import BoundedGame
 from mfglib.games.domain import Domain
-from mfglib.policies import Policy, sampler
+from mfglib.policies import sampler
+from mfglib.protocols import Policy
 
 __all__ = ["Drive", "Robots", "coverage", "drive", "packed", "touching"]
 

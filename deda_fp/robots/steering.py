@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mfglib.games.base import integer, number
+from mfglib.checks import integer, number
 from mfglib.games.domain import Domain
 
 # Measured with 1,000 robots that start in a block, `FourRooms(start=((0, 0.375), (0.125, 0.5)))`: `coverage` with reach

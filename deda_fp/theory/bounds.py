@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 
 from deda_fp.theory.errors import policy_distance
+from mfglib.checks import number
 from mfglib.exact.dynamic_programming import GridActions
 from mfglib.exact.grid import Grid, GridPopulation
 from mfglib.exact.grid_judge import Judge
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.games.base import number
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class _Past:
 
 def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: int | None = None) -> pd.DataFrame:
     """A row for each iteration k = 0..K of a DEDA-FP run with uniform averaging; `learners` as from
-    `mfglib.fictitious_play.replay`, `total` their number if it is known. Row 0 only has e, e_true, epsilon_cnf and
+    `mfglib.solver.replay`, `total` their number if it is known. Row 0 only has e, e_true, epsilon_cnf and
     span_flow.
 
     Columns, in units of reward:

@@ -14,10 +14,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from mfglib.checks import integer, number
 from mfglib.exact.grid import Grid
 from mfglib.exact.lq import lq_best_response, require_unbounded
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.games.base import Game, integer, number
+from mfglib.protocols import Game
 
 
 @dataclass(frozen=True)

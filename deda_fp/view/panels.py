@@ -11,8 +11,9 @@ from deda_fp.theory.laboratory import Dials, experiment
 from deda_fp.view import plots
 from mfglib.exact import LQEquilibrium, lq_equilibrium
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.judge import Exploitability, exploitability
+from mfglib.judge import exploitability
 from mfglib.policies import AffinePolicy
+from mfglib.protocols import Exploitability
 
 SLIDERS = {  # name: start, end, step
     "c_m": (0.0, 20.0, 0.5),

@@ -22,8 +22,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from deda_fp.view import plots
-from mfglib.games.base import Population
 from mfglib.games.domain import Domain
+from mfglib.protocols import Population
 
 WALL = "0.3"
 RANGE = (0.03, 30.0)  # of densities in colour, in units of the uniform law: a start in one corner exceeds it

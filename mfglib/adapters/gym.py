@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mfglib.games.base import Game, Population, check_game, integer, vector
-from mfglib.policies import Predicted, observed
+from mfglib.checks import integer, vector
+from mfglib.protocols import Game, Population, check_game
 from mfglib.seeds import generator
 
 try:
@@ -117,6 +118,32 @@ class BestResponseVectorEnv(VectorEnv):
             info = {"final_obs": self.play.observation(), "_final_obs": ended}
             self.play.start(self.num_envs, self.np_random)
         return self.play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
+
+
+class Predicted:
+    """A policy whose actions, in units of `scale`: (k,), come from `model.predict(observations, deterministic=...)`, as
+    Stable-Baselines3 has it; 0 at t = T. A subclass sets model, scale and horizon."""
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(n, d) -> (n, k). The model draws from its own random numbers: `generator` is not used."""
+        return self._act(t, x, False)
+
+    def mean(self, t: int, x: Tensor) -> Tensor:
+        return self._act(t, x, True)
+
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        raise NotImplementedError("a model behind `predict` tells actions, not their density")
+
+    def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
+        if t == self.horizon:
+            return x.new_zeros(len(x), len(self.scale))
+        action, _ = self.model.predict(observed(t, x, self.horizon), deterministic=deterministic)
+        return torch.as_tensor(action).to(x) * self.scale.to(x)
+
+
+def observed(t: int, x: Tensor, horizon: int) -> np.ndarray:
+    """What agents in states x: (n, d) observe at t, the state and t/T: (n, d + 1)."""
+    return torch.cat([x.float(), x.new_full((len(x), 1), t / horizon).float()], 1).cpu().numpy()
 
 
 class PolicyOf(Predicted):

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfglib.adapters.gym import Predicted
 from mfglib.checks import require_finite, require_positive
-from mfglib.games.base import Game, Population
-from mfglib.policies import Predicted
+from mfglib.protocols import Game, Population
 
 
 @dataclass(frozen=True)

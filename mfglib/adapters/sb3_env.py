@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from mfglib.adapters.gym import Play
-from mfglib.games.base import Game, Population, integer
+from mfglib.checks import integer
+from mfglib.protocols import Game, Population
 
 try:
     from stable_baselines3 import PPO, SAC

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mfglib.exact.grid import Grid, GridPolicy, GridPopulation
-from mfglib.games.base import Population
-from mfglib.policies import Policy, sampler
+from mfglib.policies import sampler
+from mfglib.protocols import Policy, Population
 from mfglib.seeds import generator
 
 SAMPLES = {1: 128, 2: 16}  # actions drawn to integrate a policy at each time, times the number of cells

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import (
     Play,
     action_values,
@@ -20,7 +21,6 @@ from mfglib.exact.dynamic_programming import (
     last_reward,
 )
 from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of
-from mfglib.games.base import integer, number
 
 METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent")
 CELLS = {1: 400, 2: 40}  # along the longest side

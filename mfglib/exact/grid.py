@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import require_time
-from mfglib.games.base import Population, integer
+from mfglib.checks import integer, require_time
 from mfglib.games.domain import BOUNCES, Domain
 from mfglib.populations import MeanPath
+from mfglib.protocols import Population
 
 CELLS = {1: 400, 2: 80}  # default cells along the longest side
 ALL = slice(None)

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.checks import integer
 from mfglib.exact.dynamic_programming import GridActions, grid_best_response, grid_play
 from mfglib.exact.grid import Grid, GridPopulation, grid_of
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, require_unbounded
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.games.base import Game, Population, integer
 from mfglib.judge import require_certifiable
-from mfglib.mixture import MixturePolicy, UniformMixture
-from mfglib.policies import AffinePolicy, GaussianPolicy, Greedy, Policy, Still, sampler
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture, sampler
+from mfglib.protocols import Game, Policy, Population
 from mfglib.seeds import generator
 
 QUANTILES = 32  # atoms that stand for a Gaussian or a mixture of them

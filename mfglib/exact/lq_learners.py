@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfglib.checks import integer
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
-from mfglib.games.base import integer
-from mfglib.policies import averaging_weights
+from mfglib.schedules import averaging_weights
 
 
 @dataclass(frozen=True)

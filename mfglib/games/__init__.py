@@ -9,10 +9,10 @@ __getattr__, __dir__, __all__ = on_demand(
         "BoundedGame": "mfglib.games.bounded",
         "Domain": "mfglib.games.domain",
         "FourRooms": "mfglib.games.four_rooms",
-        "Game": "mfglib.games.base",
+        "Game": "mfglib.protocols",
         "Law": "mfglib.games.bounded",
         "LinearQuadratic": "mfglib.games.linear_quadratic",
-        "Population": "mfglib.games.base",
-        "check_game": "mfglib.games.base",
+        "Population": "mfglib.protocols",
+        "check_game": "mfglib.protocols",
     },
 )

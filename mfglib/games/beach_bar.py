@@ -2,9 +2,11 @@
 
 from torch import Tensor
 
-from mfglib.games.base import Population, clip, integer, number, squares
+from mfglib.checks import integer, number
+from mfglib.games.base import clip, squares
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
+from mfglib.protocols import Population
 
 
 class BeachBar(BoundedGame):

@@ -8,8 +8,10 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from mfglib.games.base import Population, clip, constant, described, vector
+from mfglib.checks import vector
+from mfglib.games.base import clip, constant, described
 from mfglib.games.domain import Domain
+from mfglib.protocols import Population
 
 
 class Law:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.games.base import array, constant
+from mfglib.checks import array
+from mfglib.games.base import constant
 
 BOUNCES = 64  # most contacts in one move; an agent that has more stays where the last one was
 

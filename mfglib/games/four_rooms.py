@@ -5,9 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mfglib.games.base import Population, array, clip, integer, number, squares
+from mfglib.checks import array, integer, number
+from mfglib.games.base import clip, squares
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
+from mfglib.protocols import Population
 
 # Read off the paper's figures: walls 0.05 thick on both axes, doors 0.05 wide at 0.15 and 0.35, a plus in the middle.
 LOW, HIGH = 0.225, 0.275

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.games.base import Population, array, clip, constant, cost, described, integer, matrix, spread, vector
+from mfglib.checks import array, cost, integer, matrix, spread, vector
+from mfglib.games.base import clip, constant, described
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
+from mfglib.protocols import Population
 
 
 class LinearQuadratic:

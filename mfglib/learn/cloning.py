@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
-from mfglib.mixture import MixturePolicy
-from mfglib.policies import GaussianPolicy, gaussian_log_prob
+from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.policies import gaussian_log_prob
 
 
 @dataclass(frozen=True)

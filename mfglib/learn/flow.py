@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive, require_time
 from mfglib.games.domain import Domain
+from mfglib.learn.networks import TimeTable, mlp
 from mfglib.learn.spline import spline, spline_inverse
 from mfglib.learn.unfold import Unfold
-from mfglib.policies import TimeTable, mlp
 
 RANGE = 5.0  # without bounds, the splines bend the population within this many standard deviations of its mean
 OUTSIDE = 0.01  # with bounds, slope of the first map where no agent was, relative to the uniform law

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import require_finite, require_positive, require_time
+from mfglib.checks import number, require_finite, require_positive, require_time
 from mfglib.games import LinearQuadratic
-from mfglib.games.base import Game, Population, clip, constant, number
+from mfglib.games.base import clip, constant
 from mfglib.games.bounded import BoundedGame
-from mfglib.policies import Place, head, mlp
+from mfglib.learn.networks import Place, head, mlp
+from mfglib.protocols import Game, Population
 
 
 @dataclass(frozen=True)

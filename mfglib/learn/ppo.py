@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import require_finite, require_positive
-from mfglib.games.base import Game, Population, number
-from mfglib.policies import GaussianPolicy, Inputs, gaussian_log_prob, head, mlp
+from mfglib.checks import number, require_finite, require_positive
+from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import Inputs, head, mlp
+from mfglib.policies import gaussian_log_prob
+from mfglib.protocols import Game, Population
 from mfglib.rollout import Rollout, rollout
 
 

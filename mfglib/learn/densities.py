@@ -1,14 +1,76 @@
-"""Average policies beyond one Gaussian: a mixture density network, and the exact mixture of past best responses."""
+"""Policies with a density, as networks: a Gaussian, or a mixture of them."""
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfglib.games.base import integer
-from mfglib.policies import Inputs, Policy, gaussian_log_prob, head, log_stds, mlp, sampler
+from mfglib.checks import integer, number
+from mfglib.learn.networks import Inputs, head, mlp
+from mfglib.policies import gaussian_log_prob
+
+
+class GaussianPolicy(nn.Module):
+    """a ~ N(f(t, x), diag g(t, x)²), an MLP with parallel mean and standard-deviation heads (paper, Section 5).
+
+    The mean head reads the hidden layer, and so extrapolates linearly; the standard-deviation head reads its tanh, and
+    so stays level beyond the data. With one rule for both, exp(log std) ran away on the tails of μ_0: 4.7%
+    exploitability instead of 0.8% on the LQ game after 20 iterations.
+
+    Args:
+        centre, scale: (d,) typical mean and standard deviation of states, for normalising the input.
+        action_scale: (k,) unit of actions: the heads answer in this unit.
+        initial_std, min_std, max_std: first, least and largest standard deviation in units of `action_scale`.
+        waves, edges: see `Place`.
+        bound: the mean is action_scale · tanh(·), for games that clip actions to ±action_scale: without it, a mean
+            beyond the bound learns nothing, for no action that it draws changes anything.
+
+    Raises ValueError for a deviation that is not > 0, and if min_std > max_std.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        centre: Tensor,
+        scale: Tensor,
+        action_scale: Tensor,
+        hidden: Sequence[int] = (256, 256),
+        *,
+        initial_std: float = 0.5,
+        min_std: float = 1e-3,
+        max_std: float = math.e,
+        waves: int = 0,
+        edges: Sequence[Tensor] = (),
+        bound: bool = False,
+    ) -> None:
+        super().__init__()
+        self.initial_log_std, self.min_log_std, self.max_log_std = log_stds(initial_std, min_std, max_std)
+        self.inputs = Inputs(horizon, centre, scale, waves, edges)
+        self.hidden = mlp(self.inputs.width, hidden)
+        self.mean_head, self.std_head = head(hidden[-1], len(action_scale)), head(hidden[-1], len(action_scale))
+        self.register_buffer("action_scale", action_scale.clone())
+        self.bound = bound
+
+    def forward(self, t: int | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """t: an integer or (n,) integers, x: (n, d); returns mean and standard deviation, each (n, k)."""
+        h = self.hidden(self.inputs(t, x))
+        log_std = self.std_head(torch.tanh(h)) + self.initial_log_std
+        std = log_std.clamp(self.min_log_std, self.max_log_std).exp()
+        mean = self.mean_head(h)
+        return (mean.tanh() if self.bound else mean) * self.action_scale, std * self.action_scale
+
+    @torch.no_grad()
+    def sample(self, t: int | Tensor, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mean, std = self(t, x)
+        return mean + std * torch.randn(mean.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    def log_prob(self, t: int | Tensor, x: Tensor, a: Tensor) -> Tensor:
+        return gaussian_log_prob(a, *self(t, x))
+
+    @torch.no_grad()
+    def mean(self, t: int | Tensor, x: Tensor) -> Tensor:
+        return self(t, x)[0]
 
 
 class MixturePolicy(nn.Module):
@@ -94,63 +156,10 @@ def _spread(n: int, k: int) -> Tensor:
     return (2 * (u - u.round())).float()
 
 
-class UniformMixture:
-    """The average policy of Algo. 1: at the start of an episode each agent draws one policy, and keeps it.
-
-    Its population is the weighted mixture of the policies' populations. No policy of (t, x) alone is the same thing
-    in one episode, so `rollout` asks for `episode`. A plain `sample` draws afresh at each call: that is the law of the
-    first action, at t = 0, and of no later one.
-
-    Args:
-        policies: at least one, e.g. the best responses so far; they may be mixtures themselves.
-        weights: None for equal ones, or as many numbers >= 0, which are divided by their sum.
-
-    Raises ValueError for an empty list, and for weights of another length, negative, not finite, or all 0.
-    """
-
-    def __init__(self, policies: Sequence[Policy], weights: Sequence[float] | np.ndarray | None = None) -> None:
-        self.policies = list(policies)
-        if not self.policies:
-            raise ValueError("policies: expected at least one, got none")
-        w = np.array(np.ones(len(self.policies)) if weights is None else weights, dtype=np.float64)
-        if w.shape != (len(self.policies),):
-            raise ValueError(f"weights: expected shape ({len(self.policies)},), one a policy, got {w.shape}")
-        if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
-            raise ValueError(f"weights: expected finite numbers >= 0 with a sum > 0, got {w.tolist()}")
-        self.weights = w / w.sum()
-
-    def episode(self, n: int, generator: torch.Generator | None = None) -> "Episode":
-        """A policy for n agents, each with a policy drawn now by `weights`."""
-        device = "cpu" if generator is None else generator.device
-        weights = torch.as_tensor(self.weights, device=device)
-        return Episode(self.policies, torch.multinomial(weights, n, replacement=True, generator=generator), generator)
-
-    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.episode(len(x), generator).sample(t, x, generator)
-
-    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
-        raise NotImplementedError("a mixture drawn once an episode has no density given (t, x): it depends on the past")
-
-    def mean(self, t: int, x: Tensor) -> Tensor:
-        raise NotImplementedError("a mixture drawn once an episode has no mean given (t, x): it depends on the past")
-
-
-class Episode:
-    """Agents that keep their policies: agent i follows policies[member[i]]; member: (n,) integers."""
-
-    def __init__(self, policies: Sequence[Policy], member: Tensor, generator: torch.Generator | None = None) -> None:
-        self.member = member
-        self.parts = []
-        for i, policy in enumerate(policies):
-            agents = (member == i).nonzero()[:, 0]
-            if len(agents):  # a policy without agents is not asked
-                drawn = policy.episode(len(agents), generator) if hasattr(policy, "episode") else policy
-                self.parts.append((agents, drawn))
-        self.order = torch.cat([agents for agents, _ in self.parts]).argsort()
-
-    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """x: (n, d), of the same agents in the same order; raises ValueError for another number of them."""
-        if len(x) != len(self.member):
-            raise ValueError(f"x: expected the states of the episode's {len(self.member)} agents, got {len(x)}")
-        answers = [sampler(policy, generator)(t, x[agents]) for agents, policy in self.parts]
-        return torch.cat(answers)[self.order]
+def log_stds(initial_std: float, min_std: float, max_std: float) -> tuple[float, float, float]:
+    """Their logarithms; raises ValueError unless all are > 0 and min_std <= max_std."""
+    for name, value in (("initial_std", initial_std), ("min_std", min_std), ("max_std", max_std)):
+        number(name, value, positive=True)
+    if min_std > max_std:
+        raise ValueError(f"max_std: expected at least min_std = {min_std}, got {max_std}")
+    return math.log(initial_std), math.log(min_std), math.log(max_std)

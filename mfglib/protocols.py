@@ -1,0 +1,134 @@
+"""What a game, a policy, a population and a learner are: any object with these members will do."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfglib.checks import integer
+from mfglib.seeds import Random
+
+
+class Population(Protocol):
+    """What a game may ask of the population μ at time t, an integer 0..T."""
+
+    def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor: ...  # (n, d)
+    def log_prob(self, t: int, x: Tensor) -> Tensor: ...  # (n, d) -> (n,)
+    def mean(self, t: int) -> Tensor: ...  # (d,)
+
+
+class Policy(Protocol):
+    """π_t(a|x), for t an integer 0..T, x: (n, d), a: (n, k)."""
+
+    def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor: ...  # (n, k)
+    def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor: ...  # (n,)
+    def mean(self, t: int, x: Tensor) -> Tensor: ...  # (n, k)
+
+
+@runtime_checkable
+class Game(Protocol):
+    """A mean field game in discrete time. Any object with these members can be given to `mfglib.solve`.
+
+    States x: (n, d), actions a: (n, k), time t an integer 0..horizon. The last reward, at t = horizon,
+    is asked with a = 0. `population` answers `sample(t, n)`, `log_prob(t, x)` and `mean(t)`.
+    """
+
+    horizon: int
+    state_dim: int
+    action_dim: int
+
+    def initial(self, n: int, generator: torch.Generator) -> Tensor: ...  # (n, d), drawn from μ_0
+    def step(self, t: int, x: Tensor, a: Tensor, population: Population, generator: torch.Generator) -> Tensor: ...
+    def reward(self, t: int, x: Tensor, a: Tensor, population: Population) -> Tensor: ...  # (n,)
+
+
+def check_game(game: Any) -> None:
+    """Raise TypeError, naming the member, if `game` is not a game, and ValueError if its sizes make no sense."""
+    for member in ("horizon", "state_dim", "action_dim", "initial", "step", "reward"):
+        if not hasattr(game, member):
+            raise TypeError(
+                f"game: expected an object with the member `{member}`, got {type(game).__name__} without it"
+            )
+    for member in ("horizon", "state_dim", "action_dim"):
+        integer(f"game.{member}", getattr(game, member), at_least=1)
+
+
+# --- learners: what fictitious play is made of
+
+
+class Learner(Protocol):
+    """What a run stores of each of its three learners. The mixins below write these methods."""
+
+    def state(self) -> dict[str, Tensor]: ...  # all that later iterations depend on, by names of one's own
+    def load(self, state: dict[str, Tensor]) -> None: ...  # go on from what `state` or `learned` returned
+    def learned(self) -> dict[str, Tensor]: ...  # what the last fit changed of it and a policy or population needs
+
+
+class BestResponse(Learner, Protocol):
+    """π*_k against a fixed population, from π*_{k−1}: one object for the whole run (paper, Algo. 1, 2 and 3)."""
+
+    policy: Policy  # as it acts, against the population that it was trained on
+
+    def fit(self, population: Population, k: int, random: Random) -> dict[str, float]: ...  # its losses
+    def kept(self) -> nn.Module | None: ...  # a copy of `policy` for Algo. 1; None if it must be cloned first
+
+
+class Average(Learner, Protocol):
+    """π̄_k, from π̄_{k−1} and the best response π*_k to `population` (paper, Algo. 2 and 3)."""
+
+    policy: Policy  # before the first update: the policy that iteration 1 responds to
+
+    def update(
+        self, response: BestResponse, population: Population, k: int, random: Random
+    ) -> dict[str, float]: ...  # its losses
+
+
+class PopulationModel(Learner, Population, Protocol):
+    """The population of π̄_k, from that of π̄_{k−1} (paper, Algo. 3: Ḡ_k)."""
+
+    def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]: ...  # its losses
+
+
+class ModuleState:
+    """A mixin: `state`, `load` and `learned` of a learner that is an `nn.Module`, by its parameters and buffers."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: value.contiguous() for name, value in self.state_dict().items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.load_state_dict(state)
+
+    def learned(self) -> dict[str, Tensor]:
+        return self.state()
+
+
+class TensorState:
+    """A mixin: `state`, `load` and `learned` of any other learner, by its attributes that are tensors."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: value.contiguous() for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        vars(self).update(state)
+
+    def learned(self) -> dict[str, Tensor]:
+        return self.state()
+
+
+@dataclass(frozen=True)
+class Exploitability:
+    """E(π) = max_π' J_{μ^π}(π') − J_{μ^π}(π) and its parts; `value` = best_response_value − policy_value >= 0.
+
+    `error` of `value`: 0 when exact, one standard error where agents are simulated, on grids that of the drawn actions
+    with an estimate of the grid's own, NaN if not asked for. `method` says how it was obtained. `mean` is the mean path
+    (T+1, d) of μ^π that it was judged against.
+    """
+
+    value: float
+    best_response_value: float
+    policy_value: float
+    error: float
+    method: str
+    mean: np.ndarray
