@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfglib.checks import require_time
 from mfglib.protocols import Policy
 
 
-class Greedy:
+class Greedy(nn.Module):
     """A policy that acts by the mean of another: a best response without its exploration noise."""
 
     def __init__(self, policy: Policy) -> None:
+        super().__init__()
         self.policy = policy
 
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -1,165 +1,145 @@
-"""Sizes of networks and budgets: `smoke` for tests, `lecture` for a class, `paper` for full size."""
+"""Names and sizes: which learners make an algorithm, and how large they are. Needs no torch.
 
-import dataclasses
+A size is a table: learner -> what its configuration says other than by default. `smoke` is for tests, `lecture` for a
+class, `paper` for full size.
+"""
+
+import importlib
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
-from mfglib.adapters.sb3 import SB3Config
-from mfglib.checks import require_positive
-from mfglib.games import LinearQuadratic
-from mfglib.judge import CELLS
-from mfglib.learn.cloning import CloningConfig
-from mfglib.learn.flow import FlowConfig
-from mfglib.learn.lookahead import LookaheadConfig, can_look_ahead
-from mfglib.learn.ppo import PPOConfig
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that a run of fictitious play needs besides the game, the algorithm and the seed."""
-
-    hidden: tuple[int, ...] = (64, 64)
-    """hidden layers of policies and critic; the paper's is (256, 256)"""
-    waves: int = 0
-    """frequencies beside the state in their input; see `mfglib.learn.networks.Place`"""
-    average: str = "gaussian"
-    """π̄ of Algo. 2 and 3: "gaussian", the paper's, or "mixture", a mixture density network"""
-    best_response: PPOConfig | LookaheadConfig | SB3Config = field(default_factory=PPOConfig)
-    """its type decides the learner: PPO for any game, looking ahead for bounded games (`mfglib.learn.lookahead`), or
-    Stable-Baselines3"""
-    cloning: CloningConfig = field(default_factory=CloningConfig)
-    agents: int = 30_000
-    """N, agents simulated for each population: Ḡ is fitted to them; in Algo. 1 and 2 they are it. On LQ 4,000 left a
-    W1 of 4% of the std, 40,000 of 2%"""
-    flow: FlowConfig = field(default_factory=FlowConfig)
-    bandwidth: float | None = None
-    """of the Gaussian kernel of Algo. 1 and 2; see `mfglib.populations.Particles`"""
-    action_scale: float | None = None
-    """unit of actions; None takes the game's `a_bound`, or 1 where it has none"""
-    initial_std: float = 0.1
-    """standard deviation of the first policy, a ~ N(0, std²), in units of action"""
-    settle: int | None = None
-    """iteration from which the learning rates of π̄ and Ḡ fall like 1/k, as the steps of the average do; None for
-    constant ones. What jumps from fit to fit, the best responses chase, and what they lose is never averaged out"""
-    judge_every: int = 1
-    """iterations from one certificate to the next: 0, judge_every, 2 judge_every, ... are measured"""
-    judge_agents: int = 20_000
-    """agents simulated to certify the exploitability of an iteration, where that needs any"""
-    judge_cells: int | None = None
-    """cells along the longest side of the grid that certifies each iteration, where that needs one; None for the
-    default of `mfglib.judge`"""
-
-    def __post_init__(self) -> None:
-        require_positive(self, "hidden", "agents", "initial_std", "judge_every", "judge_agents")
-        if self.settle is not None:
-            require_positive(self, "settle")
-        if self.average not in ("gaussian", "mixture"):
-            raise ValueError(f'Config.average: expected "gaussian" or "mixture", got {self.average!r}')
-        if self.action_scale is not None:
-            require_positive(self, "action_scale")
-
-
-PRESETS = {
-    "smoke": Config(
-        hidden=(16, 16),
-        best_response=PPOConfig(agents=64, first_updates=3, updates=2),
-        cloning=CloningConfig(agents=100, steps=20, batch=512),
-        agents=500,
-        flow=FlowConfig(steps=10, first_steps=10, batch=64),
-        judge_agents=1000,
-    ),
-    "lecture": Config(),
-    "paper": Config(
-        hidden=(256, 256),
-        best_response=PPOConfig(agents=2048, first_updates=40, updates=20),
-        cloning=CloningConfig(agents=5000, steps=500, batch=4096),
-        agents=50_000,
-        flow=FlowConfig(bins=16, hidden=(128, 128), steps=300, first_steps=600, batch=1024),
-        judge_agents=100_000,
-    ),
+ALGORITHMS = {  # best response None: looking ahead where the game can be, else PPO
+    "deda-fp": dict(best_response=None, average="cloned", population="flow"),
+    "algo-2": dict(best_response=None, average="cloned", population="agents"),
+    "algo-1": dict(best_response=None, average="episodes", population="agents"),
 }
 
+LEARNERS = {  # loaded when named; a new one is a line here, or an object passed to `solve`
+    "best_response": {
+        "ppo": "mfglib.learn.ppo:PPO",
+        "look-ahead": "mfglib.learn.lookahead:Lookahead",
+        "sb3-ppo": "mfglib.adapters.sb3:SB3",
+        "sb3-sac": "mfglib.adapters.sb3:SB3",
+    },
+    "average": {
+        "cloned": "mfglib.learn.cloning:ClonedAverage",
+        "episodes": "mfglib.learn.episodes:EpisodeAverage",
+    },
+    "population": {
+        "flow": "mfglib.learn.flow:FlowPopulation",
+        "agents": "mfglib.learn.agents:SimulatedAgents",
+    },
+}
 
-LOOKAHEAD = {
-    "smoke": dict(first_steps=20, steps=10, states=256, batch=128, candidates=9, acting=9),
+Sizes = dict[str, dict[str, Any]]
+
+PRESETS: dict[str, Sizes] = {
+    "smoke": {
+        "networks": dict(hidden=(16, 16)),
+        "ppo": dict(agents=64, first_updates=3, updates=2),
+        "look-ahead": dict(first_steps=20, steps=10, states=256, batch=128, candidates=9, acting_candidates=9),
+        "sb3": dict(first_steps=400, steps=200, agents=8, gradient_steps=2),
+        "cloned": dict(agents=100, steps=20, batch=512),
+        "flow": dict(agents=500, steps=10, first_steps=10, batch=64),
+        "agents": dict(agents=500),
+        "certify": dict(agents=1000),
+    },
     "lecture": {},
-    "paper": dict(first_steps=1500, steps=200, states=16_384, batch=4096, candidates=49, acting=49),
+    "paper": {
+        "networks": dict(hidden=(256, 256)),
+        "ppo": dict(agents=2048, first_updates=40, updates=20),
+        "look-ahead": dict(first_steps=1500, steps=200, states=16_384, batch=4096, candidates=49, acting_candidates=49),
+        "sb3": dict(first_steps=1_000_000, steps=200_000),
+        "cloned": dict(agents=5000, steps=500, batch=4096),
+        "flow": dict(agents=50_000, bins=16, hidden=(128, 128), steps=300, first_steps=600, batch=1024),
+        "agents": dict(agents=50_000),
+        "certify": dict(agents=100_000),
+    },
 }
 
-
-SB3 = {
-    "smoke": dict(first_steps=400, steps=200, agents=8, gradient_steps=2),
-    "lecture": {},
-    "paper": dict(first_steps=1_000_000, steps=200_000),
+# Bounded games of one coordinate, and of two, at any preset; then at `lecture`.
+BOUNDED: dict[int, Sizes] = {
+    1: {"look-ahead": dict(temperature=0.2), "certify": dict(cells=200)},
+    # 4-rooms, iteration 50, with the second look at actions: exploitability 1.8 and 1.9 instead of 2.1 and 2.6. On
+    # the beach, where best responses are far from the average, an average that lags swings (0.26 to 0.79 at 30).
+    2: {
+        "cloned": dict(decay_after=5),
+        "look-ahead": dict(temperature=0.5),
+        "flow": dict(decay_after=5),
+        "certify": dict(cells=40),
+    },
 }
-
-
-def learner_config(name: str, preset: str) -> PPOConfig | LookaheadConfig | SB3Config:
-    """The learner of best responses by its name: "ppo", "look-ahead", "sb3-ppo" or "sb3-sac"; ValueError if unknown."""
-    known = {
-        "ppo": lambda: PRESETS[preset].best_response,
-        "look-ahead": lambda: LookaheadConfig(**LOOKAHEAD[preset]),
-        "sb3-ppo": lambda: SB3Config("ppo", **SB3[preset]),
-        "sb3-sac": lambda: SB3Config("sac", **SB3[preset]),
-    }
-    if name not in known:
-        raise ValueError(f"best_response: expected one of {tuple(known)}, got {name!r}")
-    return known[name]()
-
-
-def restored(stored: dict[str, Any]) -> Config:
-    """A configuration from what `dataclasses.asdict` and JSON made of it."""
-    own = {"acting": LookaheadConfig, "reach": SB3Config}
-    learner = next((kind for name, kind in own.items() if name in stored["best_response"]), PPOConfig)
-    parts = dict(best_response=learner, cloning=CloningConfig, flow=FlowConfig)
-    made = {name: kind(**_tuples(stored[name])) for name, kind in parts.items()}
-    return Config(**_tuples(stored) | made)
-
-
-def _tuples(stored: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+LECTURE: dict[int, Sizes] = {
+    # The errors of the density add up. Beach bar, 20 iterations: exploitability 0.39, with 10,000 agents,
+    # 60 steps and 1000 agents in M_SL 0.7 to 1.4. 12 bins: total variation to the population that it is shown
+    # 0.013, with 8 bins 0.026, with 24 0.019. With the rates of 2-D the average does not settle (0.3 to 1.8).
+    1: {
+        "look-ahead": dict(first_steps=300, steps=50, learning_rate=4e-3),
+        "cloned": dict(agents=3000),
+        "flow": dict(agents=20_000, steps=120, batch=512, bins=12),
+        "agents": dict(agents=20_000),
+        "certify": dict(every=5),
+    },
+    # The errors of the clone move the crowd. A rate of 3e-3 is too slow for it: 1500 steps from nothing,
+    # total variation to the population of what it clones 0.10 instead of 0.06.
+    # Twice the steps, states and batch: exploitability 6.9% of the first instead of 6.4%, in 293 s instead of 199
+    # (two seeds, benchmarks/training.py). The average forgives rough best responses.
+    2: {
+        "look-ahead": dict(first_steps=250, steps=20, states=2048, batch=512),
+        "cloned": dict(agents=2000, steps=320, batch=1024, learning_rate=1e-2),
+        "flow": dict(agents=20_000, steps=60, batch=512),
+        "agents": dict(agents=20_000),
+        "certify": dict(every=5),
+    },
+}
 
 
 def resolve_preset(preset: str) -> str:
     """A default: the environment variable MFGLIB_PRESET if set, else `preset`; ValueError if unknown."""
     name = os.environ.get("MFGLIB_PRESET") or preset
-    preset_config(name)
+    if name not in PRESETS:
+        raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {name!r}")
     return name
 
 
-def preset_config(preset: str, game: object = None) -> Config:
-    """The sizes of a preset, and what bounded games need beside them; ValueError if unknown."""
+def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
+    """The sizes of a preset for `game`, with `changes` on top: learner, "networks" or "certify" -> fields.
+
+    "cloned" also sizes Algo. 1's clones, and "sb3" both algorithms of Stable-Baselines3.
+    Raises ValueError for an unknown preset or name.
+    """
+    from mfglib.games.base import known_moves
+
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {preset!r}")
-    config = PRESETS[preset]
-    if not can_look_ahead(game):
-        return config
-    line = game.state_dim == 1
-    # Plain best responses jump; with no density in the reward there is nothing to smooth.
-    temperature = 0.0 if isinstance(game, LinearQuadratic) else (0.2 if line else 0.5)
-    response = LookaheadConfig(temperature=temperature, **LOOKAHEAD[preset])
-    changes = dict(best_response=response, average="mixture", waves=4, judge_cells=CELLS.get(game.state_dim))
-    if not line:
-        # 4-rooms, iteration 50, with the second look at actions: exploitability 1.8 and 1.9 instead of 2.1 and 2.6. On
-        # the beach, where best responses are far from the average, an average that lags swings (0.26 to 0.79 at 30).
-        changes |= dict(settle=5)
-    if preset == "lecture" and line:
-        # The errors of the density add up. Beach bar, 20 iterations: exploitability 0.39, with 10,000 agents,
-        # 60 steps and 1000 agents in M_SL 0.7 to 1.4. 12 bins: total variation to the population that it is shown
-        # 0.013, with 8 bins 0.026, with 24 0.019. With the rates of 2-D the average does not settle (0.3 to 1.8).
-        flow = dataclasses.replace(config.flow, steps=120, batch=512, bins=12)
-        response = dataclasses.replace(response, first_steps=300, steps=50, learning_rate=4e-3)
-        cloning = dataclasses.replace(config.cloning, agents=3000)
-        changes |= dict(agents=20_000, flow=flow, best_response=response, cloning=cloning)
-        changes |= dict(judge_every=1 if isinstance(game, LinearQuadratic) else 5)  # K is 10 there
-    elif preset == "lecture":
-        # The errors of the clone move the crowd. A rate of 3e-3 is too slow for it: 1500 steps from nothing,
-        # total variation to the population of what it clones 0.10 instead of 0.06.
-        flow = dataclasses.replace(config.flow, steps=60, batch=512)
-        cloning = dataclasses.replace(config.cloning, agents=2000, steps=320, batch=1024, learning_rate=1e-2)
-        # Twice the steps, states and batch: exploitability 6.9% of the first instead of 6.4%, in 293 s instead of 199
-        # (two seeds, benchmarks/training.py). The average forgives rough best responses.
-        response = dataclasses.replace(response, first_steps=250, steps=20, states=2048, batch=512)
-        changes |= dict(agents=20_000, flow=flow, best_response=response, cloning=cloning, judge_every=5)
-    return dataclasses.replace(config, **changes)
+    known = ("networks", "ppo", "look-ahead", "sb3", "cloned", "flow", "agents", "certify")
+    if unknown := sorted(set(changes or {}) - set(known)):
+        raise ValueError(f"sizes: expected names among {known}, got {', '.join(unknown)}")
+    layers = [PRESETS[preset]]
+    if game is not None and known_moves(game):
+        dimension, components = min(game.state_dim, 2), 5 if game.action_dim == 1 else 12
+        layers += [{"networks": dict(frequencies=4), "cloned": dict(components=components, min_std=1e-2)}]
+        layers += [BOUNDED[dimension]]
+        layers += [LECTURE[dimension]] if preset == "lecture" else []
+        if not getattr(game, "uses_density", True):  # plain best responses do not jump, and runs are short
+            layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
+    layers += [changes or {}]
+    table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
+    table["episodes"] = table["cloned"]
+    return table | {f"sb3-{a}": table["sb3"] | dict(algorithm=a) for a in ("ppo", "sac")}
+
+
+def learner_class(part: str, name: str) -> type:
+    """The class of a learner by its name in `LEARNERS[part]`, or by its path "module:Class"; ValueError if unknown."""
+    path = LEARNERS[part].get(name, name)
+    if ":" not in path:
+        raise ValueError(f"{part}: expected a learner or one of {tuple(LEARNERS[part])}, got {name!r}")
+    module, _, qualified = path.partition(":")
+    return getattr(importlib.import_module(module), qualified)
+
+
+def configured(kind: type, fields: dict[str, Any]) -> Any:
+    """A frozen configuration from a table, as written or as JSON has it; ValueError names a field that it lacks."""
+    if unknown := sorted(set(fields) - set(kind.__dataclass_fields__)):
+        raise ValueError(f"{kind.__name__}: expected fields among {tuple(kind.__dataclass_fields__)}, got {unknown}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})

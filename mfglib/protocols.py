@@ -59,17 +59,22 @@ def check_game(game: Any) -> None:
 
 
 class Learner(Protocol):
-    """What a run stores of each of its three learners. The mixins below write these methods."""
+    """What a run stores of each of its three learners. The mixins below write these methods.
+
+    A learner may also have `learned() -> dict[str, Tensor]`: what the last fit changed of its state, and what its
+    policy or population needs, without memories that only later fits read. A run keeps that of each iteration, so that
+    every iteration can be measured later; `load` takes it too. Without the method, `state` is kept.
+    """
 
     def state(self) -> dict[str, Tensor]: ...  # all that later iterations depend on, by names of one's own
-    def load(self, state: dict[str, Tensor]) -> None: ...  # go on from what `state` or `learned` returned
-    def learned(self) -> dict[str, Tensor]: ...  # what the last fit changed of it and a policy or population needs
+    def load(self, state: dict[str, Tensor]) -> None: ...
 
 
 class BestResponse(Learner, Protocol):
     """π*_k against a fixed population, from π*_{k−1}: one object for the whole run (paper, Algo. 1, 2 and 3)."""
 
     policy: Policy  # as it acts, against the population that it was trained on
+    faced: Population | None  # that population: `fit` sets it, and so does a replay, after `load`
 
     def fit(self, population: Population, k: int, random: Random) -> dict[str, float]: ...  # its losses
     def kept(self) -> nn.Module | None: ...  # a copy of `policy` for Algo. 1; None if it must be cloned first
@@ -100,8 +105,12 @@ class ModuleState:
     def load(self, state: dict[str, Tensor]) -> None:
         self.load_state_dict(state)
 
-    def learned(self) -> dict[str, Tensor]:
-        return self.state()
+    def __setattr__(self, name: str, value: Any) -> None:
+        """The population that a best response was trained against is no part of it, although it may be a module."""
+        if name == "faced":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
 class TensorState:
@@ -112,9 +121,6 @@ class TensorState:
 
     def load(self, state: dict[str, Tensor]) -> None:
         vars(self).update(state)
-
-    def learned(self) -> dict[str, Tensor]:
-        return self.state()
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,27 @@ def _homes(file: Path | None) -> dict[str, str]:
     return {}
 
 
+_READ: dict[Path, str] = {}
+
+
+def remember() -> None:
+    """Read all files of the project now: later edits on disk do not change what this process says that it runs."""
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            _READ.setdefault(file, file.read_text(encoding="utf-8"))
+
+
+def _text(file: Path) -> str:
+    return _READ[file] if file in _READ else file.read_text(encoding="utf-8")
+
+
 def _tree(file: Path) -> ast.Module:
-    return _parsed(file, file.stat().st_mtime_ns)
+    return _parsed(_text(file))
 
 
 @cache
-def _parsed(file: Path, _: int) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 @cache
@@ -120,7 +134,7 @@ def _distributions() -> dict[str, list[str]]:
 def fingerprint(modules: Iterable[str], root: Path = ROOT, texts: Iterable[str] = ()) -> str:
     """Hash of the code, without comments and bare strings such as docstrings, of modules and of all that they import,
     and of further source texts; the same under every Python from 3.11 on."""
-    files = [(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in sources(modules, root)]
+    files = [(path.relative_to(root).as_posix(), _text(path)) for path in sources(modules, root)]
     digest = hashlib.blake2b(digest_size=8)
     for name, text in [*files, *(("", text) for text in texts)]:
         digest.update(f"{name}\n{stripped(text)}\n".encode())

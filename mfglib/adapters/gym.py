@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError("mfglib.adapters.gym needs Gymnasium, of the extra `rl`: pip install 'deda-fp[rl]'") from error
 
 
-class Play:
+class Agents:
     """n agents of a game against a fixed population, all at the same time t."""
 
     def __init__(self, game: Game, population: Population | None, action_scale: Any) -> None:
@@ -83,16 +83,16 @@ class BestResponseEnv(gymnasium.Env):
     metadata = {"render_modes": []}
 
     def __init__(self, game: Game, population: Population, action_scale: Any = None) -> None:
-        self.play = Play(game, population, action_scale)
-        self.observation_space, self.action_space = self.play.spaces()
+        self.agents = Agents(game, population, action_scale)
+        self.observation_space, self.action_space = self.agents.spaces()
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        return self.play.start(1, self.np_random, seed)[0], {}
+        return self.agents.start(1, self.np_random, seed)[0], {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        reward = float(self.play.step(action)[0])
-        return self.play.observation()[0], reward, self.play.over, False, {}
+        reward = float(self.agents.step(action)[0])
+        return self.agents.observation()[0], reward, self.agents.over, False, {}
 
 
 class BestResponseVectorEnv(VectorEnv):
@@ -102,27 +102,30 @@ class BestResponseVectorEnv(VectorEnv):
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(self, game: Game, population: Population, n: int, action_scale: Any = None) -> None:
-        self.play, self.num_envs = Play(game, population, action_scale), integer("n", n, at_least=1)
-        self.single_observation_space, self.single_action_space = self.play.spaces()
+        self.agents, self.num_envs = Agents(game, population, action_scale), integer("n", n, at_least=1)
+        self.single_observation_space, self.single_action_space = self.agents.spaces()
         self.observation_space = batch_space(self.single_observation_space, n)
         self.action_space = batch_space(self.single_action_space, n)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        return self.play.start(self.num_envs, self.np_random, seed), {}
+        return self.agents.start(self.num_envs, self.np_random, seed), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        reward, info = self.play.step(actions), {}
-        ended = np.full(self.num_envs, self.play.over)
-        if self.play.over:
-            info = {"final_obs": self.play.observation(), "_final_obs": ended}
-            self.play.start(self.num_envs, self.np_random)
-        return self.play.observation(), reward, ended, np.zeros(self.num_envs, bool), info
+        reward, info = self.agents.step(actions), {}
+        ended = np.full(self.num_envs, self.agents.over)
+        if self.agents.over:
+            info = {"final_obs": self.agents.observation(), "_final_obs": ended}
+            self.agents.start(self.num_envs, self.np_random)
+        return self.agents.observation(), reward, ended, np.zeros(self.num_envs, bool), info
 
 
-class Predicted:
-    """A policy whose actions, in units of `scale`: (k,), come from `model.predict(observations, deterministic=...)`, as
-    Stable-Baselines3 has it; 0 at t = T. A subclass sets model, scale and horizon."""
+class PredictPolicy:
+    """A model that was trained on one of these environments, as a policy of its game: actions in units of `scale`: (k,)
+    come from `model.predict(observations, deterministic=...)`, as Stable-Baselines3 has it, and are 0 at t = T."""
+
+    def __init__(self, model: Any, env: "BestResponseEnv | BestResponseVectorEnv") -> None:
+        self.model, self.scale, self.horizon = model, env.agents.scale, env.agents.game.horizon
 
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(n, d) -> (n, k). The model draws from its own random numbers: `generator` is not used."""
@@ -144,10 +147,3 @@ class Predicted:
 def observed(t: int, x: Tensor, horizon: int) -> np.ndarray:
     """What agents in states x: (n, d) observe at t, the state and t/T: (n, d + 1)."""
     return torch.cat([x.float(), x.new_full((len(x), 1), t / horizon).float()], 1).cpu().numpy()
-
-
-class PolicyOf(Predicted):
-    """A model that was trained on one of these environments, as a policy of its game."""
-
-    def __init__(self, model: Any, env: Any) -> None:
-        self.model, self.scale, self.horizon = model, env.play.scale, env.play.game.horizon

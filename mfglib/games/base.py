@@ -43,3 +43,17 @@ def described(game: Any) -> str:
         if isinstance(v, np.ndarray):
             values[name] = v.item() if v.size == 1 else v.tolist()
     return f"{type(game).__name__}({', '.join(f'{name}={v!r}' for name, v in values.items())})"
+
+
+def known_moves(game: object) -> bool:
+    """Whether a learner can look one step ahead in a game: bounded states, at most two bounded actions, and steps by
+    the common rule (`mfglib.games.bounded.BoundedGame`)."""
+    bounded = getattr(game, "domain", None) is not None and getattr(game, "a_bound", None) is not None
+    common = getattr(getattr(type(game), "step", None), "noise_after_move", False)
+    if not (bounded and common and game.action_dim <= 2):
+        return False
+    try:
+        game.noise  # noqa: B018 (a law with correlated coordinates is refused)
+    except ValueError:
+        return False
+    return True

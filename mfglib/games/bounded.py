@@ -91,4 +91,6 @@ class BoundedGame:
         noise = self.noise.draw(len(x), generator, x.dtype)
         return self.domain.move(self.moved(t, x, a, population), noise)
 
+    step.noise_after_move = True  # a `step` of one's own has no such mark, and is not looked ahead through
+
     __repr__ = described

@@ -36,6 +36,8 @@ class LinearQuadratic:
     Raises ValueError naming the parameter, what was expected and what was given.
     """
 
+    uses_density = False  # rewards and moves ask for the mean alone
+
     def __init__(
         self,
         A: Any = 1.0,
@@ -117,6 +119,8 @@ class LinearQuadratic:
         noise = _draw(self.noise_law, len(x), self.state_dim, generator, x.dtype) @ constant(self.noise_std, x).T
         z = self.moved(t, x, a, population)
         return z + noise if self.domain is None else self.domain.move(z, noise)
+
+    step.noise_after_move = True  # as in `BoundedGame`
 
     def displacement(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """The move (n, d) before reflection and noise."""

@@ -8,8 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
-from mfglib.learn.densities import GaussianPolicy, MixturePolicy
-from mfglib.policies import gaussian_log_prob
+from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import Networks
+from mfglib.policies import Still, gaussian_log_prob
+from mfglib.protocols import BestResponse, Game, ModuleState, Policy, Population
+from mfglib.rollout import rollout
+from mfglib.schedules import Averaging, Steps, decayed
+from mfglib.seeds import Random
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,23 @@ class CloningConfig:
     2203.09168): same optimum, but large early errors no longer teach a large std first. 0 is the paper's plain loss"""
     capacity: int | None = None
     """most triples kept in M_SL; None keeps all"""
+    components: int = 1
+    """Gaussians of π̄: 1 is the paper's policy, more are a mixture density network"""
+    initial_std: float = 0.1
+    """standard deviation of the first policy, a ~ N(0, std²), in units of action"""
+    min_std: float = 1e-3
+    """least standard deviation of a component, in units of action"""
+    decay_after: int | None = None
+    """iteration from which the learning rate falls like 1/k, as the steps of the average do; None for a constant one.
+    Otherwise π̄ and Ḡ jitter from fit to fit, best responses chase the jitter, and averaging cannot remove the loss"""
 
     def __post_init__(self) -> None:
-        require_positive(self, "agents", "steps", "batch", "learning_rate")
+        require_positive(self, "agents", "steps", "batch", "learning_rate", "components", "initial_std", "min_std")
         if not 0 <= self.beta <= 1:
             raise ValueError(f"CloningConfig.beta: expected a number in [0, 1], got {self.beta!r}")
-        if self.capacity is not None:
-            require_positive(self, "capacity")
+        for name in ("capacity", "decay_after"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
 
 
 class Memory:
@@ -92,7 +107,7 @@ class Memory:
 
 
 def clone(
-    policy: GaussianPolicy | MixturePolicy | nn.Module,
+    policy: nn.Module,
     memory: Memory,
     weights: np.ndarray,
     config: CloningConfig,
@@ -101,7 +116,7 @@ def clone(
     """Fit π̄ to M_SL by negative log-likelihood, in place, from where it is; iteration i has the share weights[i − 1].
     Returns the mean negative log-likelihood of the last tenth of the steps.
 
-    The policy is a module with `log_prob(t, x, a)`; only a GaussianPolicy's samples are weighted by config.beta.
+    The policy is a module with `log_prob(t, x, a)`; samples of a GaussianPolicy of one component are weighted by beta.
     Source: paper, Algo. 2 and 3. Raises TypeError for another policy, DivergenceError if the loss is not finite.
     """
     if not (isinstance(policy, nn.Module) and hasattr(policy, "log_prob")):
@@ -110,10 +125,11 @@ def clone(
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, config.steps)
     losses = torch.empty(config.steps, device=memory.x.device)
+    gaussian = isinstance(policy, GaussianPolicy) and policy.components == 1
     for step in range(config.steps):
         t, x, a = draw(config.batch)
-        if isinstance(policy, GaussianPolicy):
-            mean, std = policy(t, x)
+        if gaussian:
+            mean, std = policy.gaussian(t, x)
             loss = -gaussian_log_prob(a, mean, std)
             weight = std.detach().mean(-1) ** (2 * config.beta)
             objective = (loss * weight / weight.mean()).mean()
@@ -129,3 +145,53 @@ def clone(
     result = losses[-max(1, config.steps // 10) :].mean().item()
     require_finite("cloning", result, policy)
     return result
+
+
+class ClonedAverage(ModuleState, nn.Module):
+    """π̄ of Algo. 2 and 3: one network, cloned from M_SL; until then the policy of iteration 0, a ~ N(0, std²)."""
+
+    Config = CloningConfig
+
+    def __init__(
+        self,
+        game: Game,
+        networks: Networks | None = None,
+        config: CloningConfig | None = None,
+        averaging: Averaging | None = None,
+    ) -> None:
+        super().__init__()
+        self.game, self.config, self.averaging = game, config or CloningConfig(), averaging or Steps()
+        net = networks or Networks(game)
+        own = {name: getattr(self.config, name) for name in ("components", "initial_std", "min_std")}
+        self.net = GaussianPolicy(*net.arguments(), net.unit, net.hidden, **own, **net.inputs)
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.to(net.device)
+        self.first = Still(net.unit.to(net.device) * self.config.initial_std)
+        self.memory = Memory(game.state_dim, game.action_dim, self.config.capacity, net.device)
+
+    @property
+    def policy(self) -> Policy:
+        return self.net if self.fitted else self.first
+
+    def update(self, response: BestResponse, population: Population, k: int, random: Random) -> dict[str, float]:
+        """Add N_sa samples of π*_k to M_SL and fit π̄_k to all of M_SL, starting from π̄_{k−1}; returns the loss."""
+        n, generator = self.config.agents, random("memory")
+        play = rollout(self.game, response.policy, population, n=n, generator=generator, rewards=False)
+        require_finite("cloning: the best response's roll-out", play.x, play.a)
+        self.memory.add(play.x, play.a, k, random("memory keys"))
+        config, weights = decayed(self.config, k), self.averaging.weights(k)
+        self.fitted.fill_(True)
+        return {"cloning_loss": clone(self.net, self.memory, weights, config, random("cloning"))}
+
+    def state(self) -> dict[str, Tensor]:
+        return self.learned() | {f"memory.{name}": getattr(self.memory, name) for name in Memory.FIELDS}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        weights = {name: value for name, value in state.items() if not name.startswith("memory.")}
+        for name in state.keys() - weights.keys():
+            setattr(self.memory, name.removeprefix("memory."), state[name])
+        self.load_state_dict(weights)
+
+    def learned(self) -> dict[str, Tensor]:
+        """The network, without M_SL."""
+        return super().state()

@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive, require_time
 from mfglib.games.domain import Domain
-from mfglib.learn.networks import TimeTable, mlp
+from mfglib.learn.networks import TimeFeatures, mlp
 from mfglib.learn.spline import spline, spline_inverse
 from mfglib.learn.unfold import Unfold
+from mfglib.protocols import Game, ModuleState, Policy
+from mfglib.rollout import rollout
+from mfglib.schedules import budget, decayed
+from mfglib.seeds import Random
 
 RANGE = 5.0  # without bounds, the splines bend the population within this many standard deviations of its mean
 OUTSIDE = 0.01  # with bounds, slope of the first map where no agent was, relative to the uniform law
@@ -35,9 +39,15 @@ class FlowConfig:
     batch: int = 256
     """samples per time and step"""
     learning_rate: float = 5e-3
+    agents: int = 30_000
+    """N, agents simulated for each population, to which Ḡ is fitted"""
+    decay_after: int | None = None
+    """iteration from which the learning rate falls like 1/k; see `CloningConfig`"""
 
     def __post_init__(self) -> None:
-        require_positive(self, *self.__dataclass_fields__)
+        require_positive(self, *(name for name in self.__dataclass_fields__ if name != "decay_after"))
+        if self.decay_after is not None:
+            require_positive(self, "decay_after")
 
 
 class TimeFlow(nn.Module):
@@ -61,7 +71,7 @@ class TimeFlow(nn.Module):
     def __init__(self, horizon: int, state_dim: int, config: FlowConfig, domain: Domain | None = None) -> None:
         super().__init__()
         self.horizon, self.state_dim = horizon, state_dim
-        self.time = TimeTable(horizon)
+        self.time = TimeFeatures(horizon)
         if domain is not None and domain.state_dim != state_dim:
             raise ValueError(f"domain: expected {state_dim} dimensions, got {domain.state_dim}")
         self.unfold = None if domain is None else Unfold(domain)
@@ -225,6 +235,25 @@ def fit_flow(
         base = _normal_quadrature(1024, d).to(x)
         flow.means.copy_(torch.stack([flow.from_base(t, base).mean(0) for t in range(times)]))
     return result
+
+
+class FlowPopulation(ModuleState, TimeFlow):
+    """Ḡ_k of Algo. 3: a flow, fitted on from one iteration to the next to agents that follow π̄_k."""
+
+    Config = FlowConfig
+
+    def __init__(self, game: Game, config: FlowConfig | None = None, device: str = "cpu") -> None:
+        config = config or FlowConfig()
+        super().__init__(game.horizon, game.state_dim, config, getattr(game, "domain", None))
+        self.game, self.config = game, config
+        self.to(device)
+
+    def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
+        """Paper, Algo. 3: Ḡ_k by maximum likelihood on N trajectories of π̄_k, from Ḡ_{k−1}; returns the loss."""
+        config = decayed(self.config, k)
+        x = rollout(self.game, policy, n=config.agents, generator=random("population"), rewards=False).x
+        steps = budget(k, config.first_steps, config.steps)
+        return {"flow_loss": fit_flow(self, x, config, random("flow"), steps=steps)}
 
 
 def _sort(y: Tensor, parts: int) -> Tensor:

@@ -16,39 +16,42 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import number, require_finite, require_positive, require_time
-from mfglib.games import LinearQuadratic
-from mfglib.games.base import clip, constant
-from mfglib.games.bounded import BoundedGame
-from mfglib.learn.networks import Place, head, mlp
-from mfglib.protocols import Game, Population
+from mfglib.games.base import clip, constant, known_moves
+from mfglib.learn.networks import Networks, StateFeatures, head, mlp
+from mfglib.protocols import Game, ModuleState, Population
+from mfglib.schedules import budget
+from mfglib.seeds import Random
 
 
 @dataclass(frozen=True)
 class LookaheadConfig:
+    """How values after the move are fitted, and how many actions are tried in a state."""
+
     first_steps: int = 500
     """steps of each regression for the first best response; the next have 2/(k + 1) as many"""
     steps: int = 40
     """steps of each regression for later ones, which start from the last: at least so many"""
     states: int = 4096
     """post-decision states that W_t is fitted to, at each time"""
-    anywhere: float = 0.5
+    uniform_share: float = 0.5
     """share of them that is uniform in the domain; the rest is where the population is at time t + 1"""
     batch: int = 1024
     learning_rate: float = 1e-2
     """falls linearly to 0 within a regression"""
     candidates: int = 25
     """actions tried in each state while learning, stratified: a square number in two dimensions; at least 2 a side"""
-    acting: int = 25
+    acting_candidates: int = 25
     """actions tried in each state while acting, before a second look at 3 or 9 around the one chosen"""
     temperature: float = 0.0
     """τ: best response k maximises rewards −(τ/k) log π(a|x) on top of the game's. 0 is the paper's best response"""
 
     def __post_init__(self) -> None:
-        require_positive(self, *(name for name in self.__dataclass_fields__ if name not in ("anywhere", "temperature")))
+        zero = "uniform_share", "temperature"  # what may be 0
+        require_positive(self, *(name for name in self.__dataclass_fields__ if name not in zero))
         if self.states < 2:
             raise ValueError(f"LookaheadConfig.states: expected at least 2, got {self.states}")
         number("LookaheadConfig.temperature", self.temperature)
-        number("LookaheadConfig.anywhere", self.anywhere, at_most=1.0)
+        number("LookaheadConfig.uniform_share", self.uniform_share, at_most=1.0)
 
 
 class PostDecisionValues(nn.Module):
@@ -56,20 +59,23 @@ class PostDecisionValues(nn.Module):
     time that it has left behind.
 
     Args:
-        place: the networks' common input, features of a state. hidden: their layers. temperature: τ/k of the last fit.
+        features: the common input of all networks. hidden: their layers.
+
+    `temperature` is τ/k of the last fit.
     """
 
-    def __init__(self, horizon: int, place: Place, hidden: tuple[int, ...]) -> None:
+    def __init__(self, horizon: int, features: StateFeatures, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.place = place
-        self.nets = nn.ModuleList(nn.Sequential(*mlp(place.width, hidden), head(hidden[-1], 1)) for _ in range(horizon))
+        self.features = features
+        width = features.width
+        self.nets = nn.ModuleList(nn.Sequential(*mlp(width, hidden), head(hidden[-1], 1)) for _ in range(horizon))
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
         self.register_buffer("temperature", torch.zeros(()))
 
     def forward(self, t: int, z: Tensor) -> Tensor:
         """(n, d) -> (n,), in units of reward."""
-        return self.nets[t](self.place(z)).squeeze(-1) * self.unit[t] + self.shift[t]
+        return self.nets[t](self.features(z)).squeeze(-1) * self.unit[t] + self.shift[t]
 
 
 class LookaheadPolicy:
@@ -83,6 +89,8 @@ class LookaheadPolicy:
 
     def __init__(self, game: Game, population: Population, values: PostDecisionValues, candidates: int) -> None:
         self.game, self.population, self.values, self.candidates = game, population, values, candidates
+
+    affordable_draws = 4  # of each cell's action, when a judge asks: many candidates stand behind each
 
     @torch.no_grad()
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -196,14 +204,14 @@ def fit_values(
     values.temperature.fill_(temperature)
     losses = []
     for t in reversed(range(game.horizon)):
-        inside = round(config.anywhere * config.states)
+        inside = round(config.uniform_share * config.states)
         crowd = population.sample(t + 1, config.states - inside, generator)
         z = torch.cat([game.domain.uniform(inside, generator), crowd])
         target = _next_values(game, population, values, config, t + 1, _pushed(game, z, generator), generator)
         require_finite("best response: the rewards", target)
         values.shift[t], values.unit[t] = target.mean(), target.std().clamp_min(1e-6)
         target = (target - values.shift[t]) / values.unit[t]
-        losses.append(_regress(values.nets[t], values.place(z), target, config, steps, generator))
+        losses.append(_regress(values.nets[t], values.features(z), target, config, steps, generator))
     result = float(torch.stack(losses).mean())
     require_finite("best response", result)
     return {"critic_loss": result}
@@ -245,15 +253,37 @@ def _pushed(game: Game, z: Tensor, generator: torch.Generator) -> Tensor:
     return game.domain.move(z, game.noise.draw(len(z), generator, z.dtype))
 
 
-def can_look_ahead(game: Game) -> bool:
-    """Whether this learner can play a game: bounded states, at most two actions, bounded, and steps by the common rule
-    (`mfglib.games.bounded.BoundedGame`)."""
-    bounded = getattr(game, "domain", None) is not None and getattr(game, "a_bound", None) is not None
-    common = getattr(type(game), "step", None) in (BoundedGame.step, LinearQuadratic.step)
-    if not (bounded and common and game.action_dim <= 2):
-        return False
-    try:
-        game.noise  # noqa: B018 (a law with correlated coordinates is refused)
-    except ValueError:
-        return False
-    return True
+class Lookahead(ModuleState, nn.Module):
+    """Best responses that look one step ahead, for bounded games: `values`, fitted on from one iteration to the next.
+
+    Raises ValueError for a game whose moves are not known (`mfglib.games.base.known_moves`).
+    """
+
+    Config = LookaheadConfig
+
+    def __init__(self, game: Game, networks: Networks | None = None, config: LookaheadConfig | None = None) -> None:
+        super().__init__()
+        if not known_moves(game):
+            raise ValueError(
+                "best_response: expected another learner for this game, got one that looks ahead, which asks for "
+                "bounded states, at most two bounded actions and `BoundedGame.step`"
+            )
+        self.game, self.config, self.faced = game, config or LookaheadConfig(), None
+        net = networks or Networks(game)
+        features = StateFeatures(net.centre, net.scale, **net.inputs)
+        self.values = PostDecisionValues(game.horizon, features, net.hidden)
+        self.to(net.device)
+
+    @property
+    def policy(self) -> LookaheadPolicy:
+        return LookaheadPolicy(self.game, self.faced, self.values, self.config.acting_candidates)
+
+    def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
+        """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the last loss."""
+        self.faced = population
+        steps, temperature = budget(k, self.config.first_steps, self.config.steps), self.config.temperature / k
+        options = dict(steps=steps, temperature=temperature)
+        return fit_values(self.game, population, self.values, self.config, random("best response"), **options)
+
+    def kept(self) -> None:
+        return None  # too slow to be played many times

@@ -5,6 +5,7 @@ What the finite horizon changes: value function and normalisation are per time, 
 which is known. With one scale for all times, the first step of the LQ game (large costs) would hide the others.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +16,18 @@ from torch import Tensor, nn
 
 from mfglib.checks import number, require_finite, require_positive
 from mfglib.learn.densities import GaussianPolicy
-from mfglib.learn.networks import Inputs, head, mlp
-from mfglib.policies import gaussian_log_prob
-from mfglib.protocols import Game, Population
+from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp
+from mfglib.policies import Greedy, gaussian_log_prob
+from mfglib.protocols import Game, ModuleState, Population
 from mfglib.rollout import Rollout, rollout
+from mfglib.schedules import budget
+from mfglib.seeds import Random
 
 
 @dataclass(frozen=True)
 class PPOConfig:
+    """How each best response is trained."""
+
     agents: int = 512
     """agents of one roll-out, each giving `horizon` transitions"""
     first_updates: int = 27
@@ -59,7 +64,7 @@ class Critic(nn.Module):
 
     def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int], **options: Any) -> None:
         super().__init__()
-        self.inputs = Inputs(horizon, centre, scale, **options)
+        self.inputs = TimeStateFeatures(horizon, centre, scale, **options)
         self.net = nn.Sequential(mlp(self.inputs.width, hidden), head(hidden[-1], 1))
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
@@ -72,7 +77,7 @@ class Critic(nn.Module):
         return self.normalised(t, x) * self.unit[t] + self.shift[t]
 
 
-def best_response(
+def fit_ppo(
     game: Game,
     population: Population,
     policy: GaussianPolicy,
@@ -107,6 +112,38 @@ def best_response(
         losses = {"policy_loss": policy_loss.item(), "critic_loss": critic_loss.item()}
         require_finite("best response", *losses.values())
     return losses
+
+
+class PPO(ModuleState, nn.Module):
+    """Best responses by PPO, for any game: `actor` and `critic`, trained on from one iteration to the next.
+
+    The best response acts by the actor's mean, or, with a temperature, as the actor does.
+    """
+
+    Config = PPOConfig
+
+    def __init__(self, game: Game, networks: Networks | None = None, config: PPOConfig | None = None) -> None:
+        super().__init__()
+        self.game, self.config, self.faced = game, config or PPOConfig(), None
+        net = networks or Networks(game)
+        stds = dict(min_std=self.config.exploration_std, max_std=self.config.max_std)
+        self.actor = GaussianPolicy(*net.arguments(), net.unit, net.hidden, bound=net.bounded, **stds, **net.inputs)
+        self.critic = Critic(*net.arguments(), net.hidden, **net.inputs)
+        self.to(net.device)
+
+    @property
+    def policy(self) -> GaussianPolicy | Greedy:
+        return self.actor if self.config.temperature else Greedy(self.actor)
+
+    def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
+        """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the last losses."""
+        updates = budget(k, self.config.first_updates, self.config.updates)
+        options = dict(updates=updates, temperature=self.config.temperature / k)
+        learner, self.faced = (self.actor, self.critic, self.config), population
+        return fit_ppo(self.game, population, *learner, random("best response"), **options)
+
+    def kept(self) -> nn.Module:
+        return copy.deepcopy(self.policy)
 
 
 @torch.no_grad()
@@ -152,7 +189,7 @@ def _losses(
     t: Tensor, x: Tensor, a: Tensor, old_log_prob: Tensor, advantage: Tensor, target: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The clipped surrogate (arXiv 1707.06347, Eq. 7) and the squared error of the value."""
-    ratio = (gaussian_log_prob(a, *policy(t, x)) - old_log_prob).exp()
+    ratio = (gaussian_log_prob(a, *policy.gaussian(t, x)) - old_log_prob).exp()
     clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
     policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean()
     return policy_loss, 0.5 * (critic.normalised(t, x) - target).square().mean()

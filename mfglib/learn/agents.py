@@ -1,0 +1,51 @@
+"""The population model of Algo. 1 and 2: simulated agents, with a Gaussian kernel for their density."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mfglib.checks import require_finite, require_positive
+from mfglib.populations import Particles
+from mfglib.protocols import Game, Policy
+from mfglib.rollout import rollout
+from mfglib.seeds import Random
+
+
+@dataclass(frozen=True)
+class AgentsConfig:
+    """How many agents are simulated, and how their density is estimated."""
+
+    agents: int = 30_000
+    """N, agents simulated for each population"""
+    bandwidth: float | None = None
+    """of the Gaussian kernel; see `mfglib.populations.Particles`"""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "agents")
+
+
+class SimulatedAgents(Particles):
+    """The empirical measure of N agents that follow π̄_k (paper, Algo. 1 and 2)."""
+
+    Config = AgentsConfig
+
+    def __init__(self, game: Game, config: AgentsConfig | None = None) -> None:
+        self.game, self.config = game, config or AgentsConfig()
+
+    def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
+        """Simulate the agents anew; there is no loss."""
+        x = rollout(self.game, policy, n=self.config.agents, generator=random("population"), rewards=False).x
+        require_finite("population", x)
+        super().__init__(x, self.config.bandwidth)
+        return {"flow_loss": math.nan}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"x": self.x}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        super().__init__(state["x"], self.config.bandwidth)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Nothing: a replay simulates them again."""
+        return {}
