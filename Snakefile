@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
+from deda_fp.batch import modules_of_run
 from mfglib.sources import sources
 from notebooks.execute import figure_files, read, sources_hash, used_sources
 
@@ -73,11 +74,17 @@ rule all:
         [[f"{RESULTS}/notebooks/{path.name}", *figures(path)] for path in NOTEBOOKS],
 
 
+# The code of the run's own game and learners, and that of the judge: where only the judge has changed, the command
+# below measures the stored learners again and trains nothing.
+def run_sources(wildcards):
+    return relative(sources([*modules_of_run(wildcards.game, wildcards.variant), "mfglib.certificates"], ROOT))
+
+
 # One thread a run: the networks are small, and as many seeds as there are cores run side by side.
 # Snakemake clears the output first, not the checkpoints beside it: a run that was killed resumes.
 rule train:
     input:
-        relative(sources(["mfglib.fictitious_play"], ROOT)),
+        run_sources,
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
     threads: 1
@@ -105,7 +112,7 @@ rule summary:
 rule errors:
     input:
         run=f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
-        code=relative(sources(["deda_fp.theory.errors", "mfglib.exact.grid_judge", "mfglib.fictitious_play"], ROOT)),
+        code=relative(sources(["deda_fp.theory.errors", "mfglib.judge"], ROOT)),
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/errors.csv",
     wildcard_constraints:
@@ -137,7 +144,7 @@ rule inference:
             f"{RESULTS}/{{game}}/{{variant}}/seed-0/history.csv", game=["four-rooms", "beach-bar"], variant=ALGORITHMS
         ),
         scripts=[path.as_posix() for path in sorted(Path("benchmarks").glob("*inference*.py"))],
-        code=relative(sources(["mfglib.table", "mfglib.fictitious_play", "deda_fp.distances"], ROOT)),
+        code=relative(sources(["mfglib.populations", "deda_fp.distances"], ROOT)),
     output:
         csv=f"{FIGURES}/data/inference.csv",
         flows=f"{FIGURES}/data/inference_flows.csv",
@@ -156,7 +163,6 @@ for path in NOTEBOOKS:
             f"notebook_{path.stem}"
         input:
             code=relative(used_sources(read(path), ROOT)),
-            lock="requirements.lock",
             execute="notebooks/execute.py",
             data=list(DATA.get(path.stem, {}).values()),
             # its time does not count: storing its outputs must not run it again; its cells do, through `sources`

@@ -9,14 +9,16 @@ import torch
 from _inference import Call, coarsened, density, draw, noise, of_shape, play, reward
 
 from deda_fp.catalogue import GAMES, iterations
-from mfglib import runs, solve
+from mfglib import solve
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import grid_of
 from mfglib.policies import UniformMixture
 from mfglib.populations import Particles
+from mfglib.presets import ALGORITHMS
 from mfglib.protocols import Policy
 from mfglib.seeds import generator
-from mfglib.solver import ALGORITHMS, Solution
+from mfglib.solver import Solution
+from mfglib.sources import ROOT
 from mfglib.table import TabulatedPopulation
 
 AGENTS = 5000  # the paper's number of trajectories
@@ -91,7 +93,7 @@ class Trained:
         self.exact, self.coarse = (coarsened(grid, truth.grid.x, truth.mass) for grid in (self.grid, self.judge))
 
     def _learned(self, algorithm: str, preset: str) -> Solution:
-        directory = runs.ROOT / "results" / preset / self.name / algorithm / "seed-0"
+        directory = ROOT / "results" / preset / self.name / algorithm / "seed-0"
         options = dict(iterations=iterations(self.name, preset), seed=0, preset=preset, directory=directory)
         return solve(self.game, algorithm, overwrite=True, progress=False, **options)
 

@@ -6,32 +6,31 @@ for the policy's mean action, judged every few thousand steps, off the clock. De
 """
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from _table import report, row
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
-from mfglib.adapters.gym import PolicyOf
-from mfglib.adapters.sb3_env import PPO, SAC, Agents
+from mfglib.adapters.gym import PredictPolicy
+from mfglib.adapters.sb3 import AgentsEnv
 from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.densities import GaussianPolicy
-from mfglib.learn.ppo import Critic, best_response
+from mfglib.learn.ppo import Critic, PPOConfig, fit_ppo
 from mfglib.policies import Greedy
 from mfglib.populations import MeanPath
-from mfglib.presets import PRESETS
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
 
 HIDDEN, GOAL = (64, 64), 0.01
 REACH = 2.0  # of SB3's actions, in units of action: SAC needs bounds
 # The lecture preset's PPO, with half the agents and twice the rate: quickest to 1% for both PPOs.
-FAST = dataclasses.replace(PRESETS["lecture"].best_response, agents=256, learning_rate=2e-3)
+FAST = PPOConfig(agents=256, learning_rate=2e-3)
 PLANS = (6, 8, 10, 12, 14, 16, 20, 24, 28, 36, 48, 64)  # numbers of updates
 
 
@@ -71,7 +70,7 @@ def ours(game, population, value: float, seed: int, limit: float) -> tuple[float
             policy = GaussianPolicy(*sizes, torch.ones(1), HIDDEN, min_std=config.exploration_std)
             critic = Critic(*sizes, HIDDEN)
         start = time.perf_counter()
-        best_response(game, population, policy, critic, config, generator(seed, "play"), updates=updates)
+        fit_ppo(game, population, policy, critic, config, generator(seed, "play"), updates=updates)
         seconds = time.perf_counter() - start
         gap = best_response_gap(game, Greedy(policy), population, generator(0, "judge")) / value
         if gap <= GOAL or seconds > limit:
@@ -88,7 +87,7 @@ def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> t
     """The same for Stable-Baselines3. PPO: the agents, epochs, batches and rates of ours; SAC: 64 agents and a gradient
     step for every two transitions."""
     n = FAST.agents if kind == "ppo" else 64
-    env = Agents(game, population, n, REACH, seed)
+    env = AgentsEnv(game, population, n, REACH, seed)
     common = {"policy_kwargs": {"net_arch": list(HIDDEN)}, "gamma": 1.0, "seed": seed, "device": "cpu"}
     if kind == "ppo":
         rates = {"learning_rate": FAST.learning_rate, "gae_lambda": FAST.gae_lambda}
@@ -99,7 +98,7 @@ def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> t
         model = SAC("MlpPolicy", env, learning_rate=3e-4, **budget, **common)
 
     def judge() -> float:
-        return best_response_gap(game, Greedy(PolicyOf(model, env)), population, generator(0, "judge")) / value
+        return best_response_gap(game, Greedy(PredictPolicy(model, env)), population, generator(0, "judge")) / value
 
     until = Until(judge, every=game.horizon * (4 if kind == "ppo" else 1), limit=limit)
     model.learn(10**9, callback=until)

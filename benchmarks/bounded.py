@@ -7,7 +7,6 @@ the code is the same.
 """
 
 import argparse
-import dataclasses
 import itertools
 import multiprocessing
 import time
@@ -19,16 +18,18 @@ from _table import report, row
 
 from deda_fp.catalogue import GAMES, LONG, iterations
 from deda_fp.distances import leak, total_variation
-from mfglib import exploitability, runs, solve
+from mfglib import exploitability, solve
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.dynamic_programming import grid_play
 from mfglib.exact.equilibrium import CELLS
 from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.learn.cloning import CloningConfig
 from mfglib.policies import Still
-from mfglib.presets import preset_config
+from mfglib.presets import ALGORITHMS
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
-from mfglib.solver import ALGORITHMS, Solution
+from mfglib.solver import Solution
+from mfglib.sources import ROOT
 
 RATIO = {"beach-bar": "<= 2", "lq-bounded": "<= 1", "four-rooms": "<= 3"}  # last / first exploitability, %
 DISTANCE = {"beach-bar": "<= 0.05", "four-rooms": "<= 0.1"}  # total variation, flow to equilibrium, t = T
@@ -39,13 +40,14 @@ BUDGET = 10.0  # its seconds
 
 def train(name: str, algorithm: str, seed: int, variant: str = "mixture") -> Solution:
     """The run of `make figures`; or that with one Gaussian as average policy, or a long one."""
-    average = "gaussian" if variant == "gaussian" else "mixture"
-    config = dataclasses.replace(preset_config("lecture", GAMES[name]), average=average)
+    changes = {"cloned": dict(components=1, min_std=1e-3)} if variant == "gaussian" else {}
     folder = "results/long" if variant == "long" else "results/lecture"
     kind = f"{algorithm}-gaussian" if variant == "gaussian" else algorithm
     K = LONG[name] if variant == "long" else iterations(name, "lecture")
-    directory = runs.ROOT / folder / name / kind / f"seed-{seed}"
-    options = dict(iterations=K, seed=seed, config=config, directory=directory, overwrite=True, progress=False)
+    directory = ROOT / folder / name / kind / f"seed-{seed}"
+    options = dict(
+        iterations=K, seed=seed, preset="lecture", sizes=changes, directory=directory, overwrite=True, progress=False
+    )
     return solve(GAMES[name], algorithm, **options)
 
 
@@ -57,8 +59,8 @@ def measure(job: tuple[str, str, int, str]) -> dict[str, Any]:
     truth = equilibrium(name)
     T, grid = game.horizon, truth.grid
     own: GridPopulation = grid_play(grid, solution.policy).population
-    judged, config = exploitability(game, solution.policy), preset_config("lecture", game)
-    first = Still(torch.full((game.action_dim,), config.initial_std * float(np.max(game.a_bound))))
+    judged, std = exploitability(game, solution.policy), CloningConfig().initial_std
+    first = Still(torch.full((game.action_dim,), std * float(np.max(game.a_bound))))
     clock = solution.history.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1).cumsum()
     print(f"  done: {', '.join(map(str, job))}", flush=True)
     return {
@@ -80,7 +82,7 @@ def measure(job: tuple[str, str, int, str]) -> dict[str, Any]:
 
 def equilibrium(name: str) -> GridPopulation:
     """The exact equilibrium's population; computed once, and kept where every process finds it."""
-    file = runs.ROOT / "results/bench" / f"equilibrium-{name}.npy"
+    file = ROOT / "results/bench" / f"equilibrium-{name}.npy"
     game = GAMES[name]
     if not file.exists():
         found = grid_equilibrium(game, progress=False)
@@ -179,7 +181,7 @@ def main() -> None:
     seeds, table = range(4 if arguments.full else 1), []
     for name in arguments.games:
         equilibrium(name)
-        certified = np.load(runs.ROOT / "results/bench" / f"equilibrium-{name}.exploitability.npy")[0]
+        certified = np.load(ROOT / "results/bench" / f"equilibrium-{name}.exploitability.npy")[0]
         table.append(row(f"{name}: exact equilibrium, exploitability / first", 100 * certified, "%", "<= 0.5"))
         jobs = [(name, algorithm, seed, "mixture") for algorithm in ALGORITHMS for seed in seeds]
         if name == "four-rooms":

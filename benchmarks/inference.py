@@ -45,6 +45,7 @@ from mfglib.exact.dynamic_programming import grid_play
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.populations import Particles
 from mfglib.seeds import generator, isolated
+from mfglib.sources import ROOT
 from mfglib.table import TabulatedPopulation
 
 FEW, LOOPS_UP_TO = 20, 100_000  # agents of a loop that is timed; for how many this is scaled
@@ -244,7 +245,7 @@ def main() -> None:
     for file, rows, columns in ((arguments.csv, found, COLUMNS), (arguments.sizes, compared, None)):
         if file:
             frame = pd.DataFrame(rows, columns=columns).assign(machine=machine())
-            runs.write(runs.ROOT / file, frame.to_csv(index=False, float_format="%.5g"))
+            runs.write(ROOT / file, frame.to_csv(index=False, float_format="%.5g"))
     report(table, arguments.json)
 
 

@@ -15,10 +15,11 @@ from _table import report, row
 
 from deda_fp.catalogue import GAMES
 from deda_fp.distances import flow_wasserstein, flow_wasserstein_gaussian, policy_error
-from mfglib import runs, solve
+from mfglib import solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
+from mfglib.sources import ROOT
 
 ITERATIONS = 20
 
@@ -28,7 +29,7 @@ def measure(job: tuple[str, str, int]) -> dict:
     name, averaging, seed = job
     torch.set_num_threads(1)
     game = GAMES[name]
-    directory = runs.ROOT / "results/lecture" / name / averaging / f"seed-{seed}"
+    directory = ROOT / "results/lecture" / name / averaging / f"seed-{seed}"
     solution = solve(
         game, iterations=ITERATIONS, averaging=averaging, seed=seed, directory=directory, overwrite=True, progress=False
     )

@@ -24,11 +24,12 @@ from deda_fp.theory.errors import PARTS as NAMES
 from deda_fp.theory.errors import errors
 from deda_fp.theory.laboratory import Dials, experiment, fall, floors, slope
 from deda_fp.view.panels import ITERATIONS, laboratory_picture
-from mfglib import runs, solve
+from mfglib import solve
 from mfglib.exact import lq_fictitious_play
 from mfglib.exact.grid_judge import judge_of
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.solver import replay
+from mfglib.sources import ROOT
 
 PARTS = [f"part_{name}" for name in NAMES]
 KAPPA = {"replies": 0.3, "clones": 1.2}
@@ -106,7 +107,7 @@ def of_notebook() -> list[dict]:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "notebook.ipynb"
             command = [sys.executable, "notebooks/execute.py", "notebooks/03_error_propagation.ipynb", str(copy)]
-            subprocess.run([*command, "-p", "preset", preset], cwd=runs.ROOT, check=True)
+            subprocess.run([*command, "-p", "preset", preset], cwd=ROOT, check=True)
             seconds = json.loads(copy.read_text())["metadata"]["mfglib"]["seconds"]
         rows.append(row(f"notebook 03 at the {preset} preset, once its run exists", seconds, "s", f"<= {most}"))
     return rows
@@ -114,7 +115,7 @@ def of_notebook() -> list[dict]:
 
 def of_attraction() -> list[dict]:
     """Why learned fictitious play is less exploitable than exact fictitious play where agents attract each other."""
-    game, directory = GAMES[ATTRACTION], runs.ROOT / "results/lecture" / ATTRACTION / "uniform/seed-0"
+    game, directory = GAMES[ATTRACTION], ROOT / "results/lecture" / ATTRACTION / "uniform/seed-0"
     solve(game, iterations=20, seed=0, preset="lecture", directory=directory, overwrite=True, progress=False)
     end = errors(judge_of(game), replay(game, directory), progress=False).iloc[-1]
     names = {
@@ -136,7 +137,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for name, file, game in (("LQ", "lq", LinearQuadratic()), ("beach bar", "beach-bar", BeachBar())):
-        rows += of_runs(name, pd.read_csv(runs.ROOT / f"figures/data/{file}_errors.csv"), game)
+        rows += of_runs(name, pd.read_csv(ROOT / f"figures/data/{file}_errors.csv"), game)
     rows += of_laboratory() + of_notebook()
     if arguments.full:
         rows += of_attraction()

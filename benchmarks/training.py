@@ -9,12 +9,12 @@ On a machine with a GPU, `--device cuda` adds its times. Needs the extra `rl` (t
 """
 
 import argparse
-import dataclasses
 import itertools
 import multiprocessing
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,13 @@ from _table import report, row
 from torch import nn
 
 from deda_fp.catalogue import GAMES, iterations
-from mfglib import loop, runs, solve
+from mfglib import fictitious_play, solve
 from mfglib.exact import lq_equilibrium
 from mfglib.learn.networks import head, mlp
-from mfglib.presets import Config, preset_config
-from mfglib.seeds import generator, isolated
+from mfglib.presets import sizes
+from mfglib.seeds import Random, generator, isolated
+from mfglib.solver import recipe_of
+from mfglib.sources import ROOT
 
 STEPS = ("best_response", "cloning", "population")
 GOAL = {"lq": 0.02, "beach-bar": 0.05, "four-rooms": 0.1}  # of |value| in LQ, else of the first exploitability
@@ -65,7 +67,7 @@ def rows_of(label: str, results: list[tuple[float, float, float]]) -> Iterator[d
 def algorithms() -> Iterator[dict]:
     """The three algorithms, and where their time goes, from the runs of `make figures`."""
     for game in GOAL:
-        table = pd.read_csv(runs.ROOT / f"figures/data/{game}_runs.csv")
+        table = pd.read_csv(ROOT / f"figures/data/{game}_runs.csv")
         for (algorithm, averaging), rows in table.groupby(["algorithm", "averaging"], sort=False):
             label = f"{game}, {algorithm}" + (f", {averaging}" if game == "lq" else "")
             yield from rows_of(label, [reached(h, game) for _, h in rows.groupby("seed")])
@@ -74,24 +76,20 @@ def algorithms() -> Iterator[dict]:
                 yield row(f"{label}: share of time, {step}", 100 * seconds[f"seconds_{step}"] / seconds.sum(), "%")
 
 
-def budget(config: Config, kind: str) -> Config:
+def budget(kind: str) -> dict[str, dict[str, Any]]:
     """4-rooms with more work in a best response."""
-    response = config.best_response
-    sizes = ("first_steps", "steps", "states", "batch") if "steps" in kind else ("states", "batch")
-    more = {name: 2 * getattr(response, name) for name in sizes if kind != "as it is"}
-    return dataclasses.replace(config, best_response=dataclasses.replace(response, **more))
+    response = sizes("lecture", GAMES["four-rooms"])["look-ahead"]
+    names = ("first_steps", "steps", "states", "batch") if "steps" in kind else ("states", "batch")
+    return {"look-ahead": {name: 2 * response[name] for name in names if kind != "as it is"}}
 
 
 def train(job: tuple[str, str | None, str, int, int, str]) -> tuple[float, float, float]:
     game, learner, kind, seed, K, device = job
     torch.set_num_threads(1)
     if device == "cpu":
-        loop.time = SimpleNamespace(perf_counter=time.process_time)
-    config = preset_config("lecture", GAMES[game])
-    config = budget(config, kind) if game == "four-rooms" else config
-    options = dict(iterations=K, seed=seed, preset="lecture", config=config, progress=False, device=device)
-    if game == "beach-bar":
-        options["config"] = dataclasses.replace(config, judge_every=1)
+        fictitious_play.time = SimpleNamespace(perf_counter=time.process_time)
+    changes = budget(kind) if game == "four-rooms" else {"certify": dict(every=1)} if game == "beach-bar" else {}
+    options = dict(iterations=K, seed=seed, preset="lecture", sizes=changes, progress=False, device=device)
     result = reached(solve(GAMES[game], best_response=learner, **options).history, game)
     print(f"  done: {job}: {result[0]:.0f} s to the goal, {result[1]:.0f} s, last {100 * result[2]:.2g}%", flush=True)
     return result
@@ -114,13 +112,11 @@ def learners(full: bool, device: str) -> Iterator[dict]:
 def inside() -> Iterator[dict]:
     """What a later best response in 4-rooms, the largest cost there, spends its time on: operations' own shares."""
     torch.set_num_threads(1)
-    play = loop.FictitiousPlay(
-        GAMES["four-rooms"], "deda-fp", preset_config("lecture", GAMES["four-rooms"]), "uniform", 0.5, 0, False, "cpu"
-    )
-    for k in range(2):
-        play.iterate(k)
+    response, average, population = recipe_of(GAMES["four-rooms"], preset="lecture").build().values()
+    for _ in itertools.islice(fictitious_play.fictitious_play(response, average, population), 2):
+        pass
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        play.fit_best_response(10)
+        response.fit(population, 10, Random(0, 10))
     own = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
     groups = {"matrix products": ("aten::addmm", "aten::mm"), "activations": ("aten::silu", "aten::silu_backward")}
     for name, keys in groups.items():

@@ -11,9 +11,9 @@ from deda_fp.theory.errors import errors as error_terms
 from mfglib import runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.exact.grid_judge import judge_of
-from mfglib.presets import PRESETS
+from mfglib.presets import ALGORITHMS, PRESETS
 from mfglib.schedules import AVERAGING
-from mfglib.solver import ALGORITHMS, replay
+from mfglib.solver import replay
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -34,10 +34,11 @@ def errors(arguments: argparse.Namespace) -> None:
     """The theorem's error terms of a finished DEDA-FP run with uniform averaging, into its errors.csv."""
     game, directory = GAMES[arguments.game], arguments.directory
     try:
+        settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+        found = settings["algorithm"], settings["averaging"]["attributes"].get("name")
+        if found != ("deda-fp", "uniform"):
+            raise ValueError(f"expected a deda-fp run with uniform averaging, got {found}")
         judge, learners = judge_of(game, arguments.cells), list(replay(game, directory))
-        averaging = json.loads((directory / "settings.json").read_text())["averaging"]
-        if averaging != "uniform":
-            raise ValueError(f"expected a run with uniform averaging, got {averaging!r}")
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise SystemExit(f"{directory}: {error}") from error
     table = error_terms(judge, learners, total=len(learners))

@@ -85,22 +85,15 @@ def solve(
     Raises ValueError or TypeError for bad arguments, DivergenceError (naming iteration, learner and last good
     checkpoint) when a learner's numbers stop being finite.
     """
-    check_game(game)
     integer("iterations", iterations, at_least=1)
-    seed, device = integer("seed", seed, at_least=0), str(device)
-    if algorithm not in presets.ALGORITHMS:
-        raise ValueError(f"algorithm: expected one of {tuple(presets.ALGORITHMS)}, got {algorithm!r}")
-    table = presets.sizes(preset or presets.resolve_preset("lecture"), game, sizes)
-    given = dict(zip(PARTS, (best_response, average, population), strict=True))
-    wanted = presets.ALGORITHMS[algorithm] | {part: learner for part, learner in given.items() if learner is not None}
-    wanted["best_response"] = wanted["best_response"] or ("look-ahead" if known_moves(game) else "ppo")
-    makers = {part: _maker(part, wanted[part], table) for part in PARTS}
-    recipe = Recipe(game, makers, averaging_of(averaging), _network_config(table["networks"]), seed, device)
+    options = dict(averaging=averaging, best_response=best_response, average=average, population=population)
+    options |= dict(seed=seed, preset=preset, sizes=sizes, device=device)
+    recipe = recipe_of(game, algorithm, **options)
     if certify:
         require_certifiable(game)  # now, not after the first fit
     judge = None
     if certify or (certify is None and certifiable(game)):
-        judge = Certify(game, presets.configured(CertifyConfig, table["certify"]), seed, device)
+        judge = Certify(game, presets.configured(CertifyConfig, recipe.sizes["certify"]), seed, device)
     learners = recipe.build()
     run = _directory(directory, recipe, learners, algorithm, judge, overwrite) if directory is not None else None
     state, rows = run.load(device) if run else ({}, [])
@@ -163,9 +156,8 @@ def replay(
     given = dict(zip(PARTS, (best_response, average, population), strict=True))
     makers = {part: given[part] or _stored_maker(part, settings["learners"][part]) for part in PARTS}
     averaging = averaging or Steps(**settings["averaging"]["attributes"])
-    recipe = Recipe(
-        game, makers, averaging, _network_config(settings["networks"]), settings["seed"], settings["device"]
-    )
+    networks = presets.configured(NetworkConfig, settings["networks"])
+    recipe = Recipe(game, makers, averaging, networks, settings["seed"], settings["device"], {})
     return recipe.replay(directory, len(pd.read_csv(directory / "history.csv")))
 
 
@@ -179,6 +171,7 @@ class Recipe:
     networks: NetworkConfig
     seed: int
     device: str
+    sizes: presets.Sizes
 
     def build(self) -> dict[str, Any]:
         """The three learners. A class is given what its constructor asks for by name, of game, config, networks,
@@ -211,6 +204,32 @@ class Recipe:
             faced = copy.deepcopy(population)
 
 
+def recipe_of(
+    game: Game,
+    algorithm: str = "deda-fp",
+    *,
+    averaging: str | Averaging = "uniform",
+    best_response: str | BestResponse | None = None,
+    average: str | Average | None = None,
+    population: str | PopulationModel | None = None,
+    seed: int = 0,
+    preset: str | None = None,
+    sizes: presets.Sizes | None = None,
+    device: str = "cpu",
+) -> Recipe:
+    """The learners that `solve` would train for the same arguments: `recipe_of(game).build()`."""
+    check_game(game)
+    if algorithm not in presets.ALGORITHMS:
+        raise ValueError(f"algorithm: expected one of {tuple(presets.ALGORITHMS)}, got {algorithm!r}")
+    table = presets.sizes(preset or presets.resolve_preset("lecture"), game, sizes)
+    given = dict(zip(PARTS, (best_response, average, population), strict=True))
+    wanted = presets.ALGORITHMS[algorithm] | {part: learner for part, learner in given.items() if learner is not None}
+    wanted["best_response"] = wanted["best_response"] or ("look-ahead" if known_moves(game) else "ppo")
+    makers = {part: _maker(part, wanted[part], table) for part in PARTS}
+    networks, seed = presets.configured(NetworkConfig, table["networks"]), integer("seed", seed, at_least=0)
+    return Recipe(game, makers, averaging_of(averaging), networks, seed, str(device), table)
+
+
 def _maker(part: str, wanted: Any, table: presets.Sizes) -> Any:
     """An object as it is; of a name, the class and its configuration."""
     if not isinstance(wanted, str):
@@ -225,10 +244,6 @@ def _stored_maker(part: str, described: dict[str, Any]) -> Any:
         raise ValueError(f"{part}: expected the object that the run was made with, a {path}; pass {part}=...")
     kind = presets.learner_class(part, path)
     return kind, presets.configured(kind.Config, described["config"])
-
-
-def _network_config(fields: dict[str, Any]) -> NetworkConfig:
-    return presets.configured(NetworkConfig, fields)
 
 
 def _directory(

@@ -42,45 +42,54 @@ def sources_hash(notebook: Path) -> str:
 
 
 def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
-    """Hash of all that the outputs follow from: the code cells, the code of mfglib/ that they use, the locked versions.
+    """Hash of all that the outputs follow from: the code cells, the project's code that they use, and the versions of
+    the libraries that these import.
 
-    Comments and docstrings in mfglib/ do not count, so that better words make no stored output stale.
+    Comments and docstrings of the project do not count, so that better words make no stored output stale.
     """
-    cells = _code_cells(notebook)
-    modules = [(path.relative_to(root).as_posix(), path) for path in used_sources(notebook, root)]
-    code = [(name, _outline(ast.parse(path.read_text(encoding="utf-8")))) for name, path in modules]
-    lock = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    return _sha256(cells, code, [line for line in lock if line and not line.startswith("#")])
+    from mfglib import sources
+
+    cells, modules, files = _code_cells(notebook), used_modules(notebook, root), used_sources(notebook, root)
+    trees = _trees(notebook) if _is_python(notebook) else []
+    return _sha256(cells, sources.fingerprint(modules, root), sources.libraries(files, trees))
 
 
 def used_sources(notebook: NotebookNode, root: Path = ROOT) -> list[Path]:
-    """The files of mfglib/ that a notebook imports, directly or not; all of them if a cell is no plain Python."""
-    from mfglib.sources import imports, sources
+    """The files of the project that a notebook uses, directly or not."""
+    from mfglib.sources import sources
 
+    return sources(used_modules(notebook, root), root)
+
+
+def used_modules(notebook: NotebookNode, root: Path = ROOT) -> list[str]:
+    """The project's modules that a notebook imports, with those of the learners that `solve` loads by name; all of them
+    if a cell is no plain Python."""
+    from deda_fp.batch import modules_of_learners
+    from mfglib.sources import PACKAGES, imports, sources
+
+    if not _is_python(notebook):  # a magic, perhaps, which may import anything
+        files = [file.relative_to(root) for package in PACKAGES for file in (root / package).rglob("*.py")]
+        return sorted(".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files)
+    names = [name for tree in _trees(notebook) for name in imports(tree)]
+    if root / "mfglib/presets.py" in sources(names, root):
+        names += modules_of_learners("\n".join(_code_cells(notebook)))
+    return names
+
+
+def _is_python(notebook: NotebookNode) -> bool:
     try:
-        return sources([name for cell in _code_cells(notebook) for name in imports(ast.parse(cell))], root)
-    except SyntaxError:  # a magic, perhaps, which may import anything
-        return sorted((root / "mfglib").rglob("*.py"))
+        _trees(notebook)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _trees(notebook: NotebookNode) -> list[ast.Module]:
+    return [ast.parse(cell) for cell in _code_cells(notebook)]
 
 
 def _code_cells(notebook: NotebookNode) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
-
-
-def _outline(node: Any) -> Any:
-    """A syntax tree as nested lists, without docstrings, positions and empty fields.
-
-    Unlike `ast.dump` it is the same under every Python from 3.11 on: later ones only add fields that stay empty.
-    """
-    if isinstance(node, list):
-        return [_outline(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if documented and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = fields["body"][1:]
-    return [type(node).__name__, [[name, _outline(value)] for name, value in fields.items() if value not in (None, [])]]
 
 
 def _sha256(*parts: Any) -> str:
@@ -224,7 +233,7 @@ def problems(notebook: Path, root: Path = ROOT) -> list[str]:
     if meta.get("preset") != STORED_PRESET:
         found.append(f"was not executed at the {STORED_PRESET} preset")
     if meta.get("fingerprint") != fingerprint(nb, root):
-        found.append("its code cells, mfglib/ or requirements.lock changed since it was executed")
+        found.append("its code cells, the code that they use or versions of libraries changed since it was executed")
     files = [f"figures/{file}" for stem in meta.get("figures", []) for file in figure_files(stem)]
     if missing := [file for file in files if not (root / file).is_file()]:
         found.append(f"figures are missing: {', '.join(missing)}")

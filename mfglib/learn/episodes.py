@@ -19,7 +19,7 @@ class EpisodeAverage:
     A best response that is too slow to be played many times is first cloned, from its own samples, into a network.
 
     Args:
-        best_response: the learner whose best responses these are, of which stored ones are made again; None: the one of the
+        best_response: the learner whose best responses these are, which makes stored ones again; None for that of the
             first update.
     """
 
