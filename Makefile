@@ -43,7 +43,7 @@ figures: setup ## the main job: train, run the notebooks, draw every figure (PRE
 
 test: setup ## ruff, then pytest over the tests and every notebook cell at the smoke preset
 	$(BIN)/python -m ruff check .
-	MFGLIB_PRESET=smoke $(BIN)/python -m pytest --nbval-lax tests notebooks
+	OMP_NUM_THREADS=1 MFGLIB_PRESET=smoke $(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax tests notebooks
 
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)
 	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks

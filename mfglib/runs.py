@@ -157,7 +157,8 @@ def describe_learner(learner: object) -> dict[str, Any]:
     own = [k for k in kind.__mro__ if k.__module__.split(".")[0] not in (*PACKAGES, "torch", "builtins", "typing")]
     if own:
         members = [member for k in reversed(own) for member in vars(k).items()]
-        described["methods"] = _digest({name: _source(member) for name, member in members if callable(member)})
+        methods = {name: getattr(member, "fget", member) for name, member in members}
+        described["methods"] = _digest({name: _source(f) for name, f in methods.items() if callable(f)})
     return described
 
 
