@@ -27,8 +27,8 @@ from mfglib import fictitious_play, solve
 from mfglib.exact import lq_equilibrium
 from mfglib.learn.networks import head, mlp
 from mfglib.presets import sizes
+from mfglib.recipes import recipe_of
 from mfglib.seeds import Random, generator, isolated
-from mfglib.solver import recipe_of
 from mfglib.sources import ROOT
 
 STEPS = ("best_response", "cloning", "population")

@@ -8,12 +8,11 @@ import pandas as pd
 
 from deda_fp.catalogue import GAMES, iterations
 from deda_fp.theory.errors import errors as error_terms
-from mfglib import runs, solve
+from mfglib import replay, runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.exact.grid_judge import judge_of
 from mfglib.presets import ALGORITHMS, PRESETS
 from mfglib.schedules import AVERAGING
-from mfglib.solver import replay
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = on_demand(
         "best_response_gap": "mfglib.judge",
         "check_game": "mfglib.protocols",
         "exploitability": "mfglib.judge",
-        "replay": "mfglib.solver",
+        "replay": "mfglib.runs.replay",
         "solve": "mfglib.solver",
     },
 )

@@ -16,7 +16,7 @@ import torch
 from helpers import Congestion, gen, random_game
 from safetensors import safe_open
 
-from mfglib import exploitability, solve
+from mfglib import exploitability, replay, solve
 from mfglib.checks import DivergenceError
 from mfglib.exact import lq_equilibrium
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
@@ -31,7 +31,6 @@ from mfglib.populations import Particles
 from mfglib.presets import PRESETS, Config
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
-from mfglib.solver import replay
 
 GAME = LinearQuadratic(horizon=4)
 TINY = Config(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 
-from mfglib import solve
+from mfglib import replay, solve
 from mfglib.adapters.gym import BestResponseVectorEnv
 from mfglib.adapters.sb3 import SB3Config, SB3Policy, fit_sb3
 from mfglib.adapters.sb3_env import Agents
@@ -23,7 +23,6 @@ from mfglib.policies import Greedy
 from mfglib.populations import MeanPath
 from mfglib.presets import PRESETS, learner_config, restored
 from mfglib.seeds import generator, isolated
-from mfglib.solver import replay
 
 LQ = LinearQuadratic(horizon=4)
 PATH = MeanPath(lq_equilibrium(LQ).mean.float())

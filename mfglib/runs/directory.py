@@ -1,28 +1,18 @@
 """Run directories: settings in, a resumable run out. safetensors and JSON only; nothing here can execute code."""
 
-import dataclasses
-import hashlib
-import inspect
 import json
 import os
-import re
 import shutil
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mfglib.sources import PACKAGES, fingerprint, libraries, remember, sources
-
-remember()  # what runs is what was read now, whatever is edited since
 Parts = dict[str, dict[str, Tensor]]  # of each learner
 
 
@@ -66,13 +56,15 @@ class RunDirectory:
         """The newest whole checkpoint."""
         return max(self.path.glob("checkpoint-*.safetensors"), default=None)
 
-    def save(self, state: Parts, learned: Parts, rows: list[dict[str, Any]]) -> None:
-        """Write what is to be kept after iteration rows[-1], then drop the checkpoint before it."""
+    def save(self, learners: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        """Write what is to be kept of the learners after iteration rows[-1], then drop the checkpoint before it."""
         before = self.latest()
         (self.path / "history.csv").unlink(missing_ok=True)  # of a shorter run, which this one extends
         k = rows[-1]["iteration"]
+        learned = {part: getattr(learner, "learned", learner.state)() for part, learner in learners.items()}
         _save(learners_file(self.path, k), learned)
         file = self.path / f"checkpoint-{k:04d}.safetensors"
+        state = {part: learner.state() for part, learner in learners.items()}
         _save(file, state, metadata={"history": json.dumps(rows)})
         if before is not None and before != file:
             before.unlink()
@@ -122,91 +114,6 @@ def _save(file: Path, parts: Parts, metadata: dict[str, str] | None = None) -> N
     tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
     with replacing(file) as temporary:
         save_file(tensors, temporary, metadata)
-
-
-# --- what makes a run the same run
-
-
-def settings_of(
-    game: object, learners: dict[str, object], averaging: object, functions: list[Callable], **others: Any
-) -> dict[str, Any]:
-    """What a run directory must match to go on: the game, the learners and other values, the code that they use, and
-    the versions of the libraries that this code imports. `functions`: further code that counts."""
-    modules = ["mfglib.fictitious_play", *modules_of(game, *learners.values(), averaging)]
-    texts = [textwrap.dedent(inspect.getsource(function)) for function in functions]
-    code = dict(code=fingerprint(modules, texts=texts), libraries=libraries(sources(modules)))
-    described = {part: describe_learner(learner) for part, learner in learners.items()}
-    return dict(game=describe(game), learners=described, averaging=describe_learner(averaging), **others, **code)
-
-
-def modules_of(*things: object) -> list[str]:
-    """The project's modules that the classes of some objects, and their bases, are written in."""
-    kinds = {kind for thing in things for kind in type(thing).__mro__}
-    return sorted({kind.__module__ for kind in kinds if kind.__module__.split(".")[0] in PACKAGES})
-
-
-def describe_learner(learner: object) -> dict[str, Any]:
-    """The class of a learner, its configuration and other plain attributes, and a hash of its methods if it is not one
-    of this project's."""
-    kind, config = type(learner), getattr(learner, "config", None)
-    plain = {n: v for n, v in vars(learner).items() if isinstance(v, (bool, int, float, str, tuple)) and n[0] != "_"}
-    described = {"class": f"{kind.__module__}:{kind.__qualname__}", "attributes": _jsonable_all(plain)}
-    described["attributes"].pop("training", None)  # of any nn.Module
-    if dataclasses.is_dataclass(config):
-        described["config"] = dataclasses.asdict(config)
-    own = [k for k in kind.__mro__ if k.__module__.split(".")[0] not in (*PACKAGES, "torch", "builtins", "typing")]
-    if own:
-        members = [member for k in reversed(own) for member in vars(k).items()]
-        methods = {name: getattr(member, "fget", member) for name, member in members}
-        described["methods"] = _digest({name: _source(f) for name, f in methods.items() if callable(f)})
-    return described
-
-
-def describe(game: object) -> dict[str, Any]:
-    """The class of a game, its public attributes as JSON values, and a hash of its methods' source where there is one:
-    what a run directory must match to resume."""
-    public = {name: _member(game, name) for name in dir(game) if not name.startswith("_")}
-    values = _jsonable_all({name: value for name, value in public.items() if not callable(value)})
-    methods = {name: _source(value) for name, value in public.items() if callable(value)}
-    return {"class": type(game).__qualname__, "methods": _digest(methods), **values}
-
-
-def _digest(texts: dict[str, str]) -> str:
-    return hashlib.blake2b(json.dumps(texts, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def _member(game: object, name: str) -> Any:
-    """An attribute, or why there is none: a property may only make sense for some games of its class."""
-    try:
-        return getattr(game, name)
-    except Exception as reason:
-        return f"{type(reason).__name__}: {reason}"
-
-
-def _source(function: Any) -> str:
-    """Source, or else bytecode, as text."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {_jsonable(code.co_consts)}"
-
-
-def _jsonable_all(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: _jsonable(value) for name, value in values.items()}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (bool, int, float, str, type(None))):
-        return value
-    if type(value).__repr__ is object.__repr__ and hasattr(value, "__dict__"):  # the repr says nothing of its values
-        own = {name: v for name, v in vars(value).items() if not callable(v)}
-        return {"class": type(value).__qualname__, **_jsonable_all(own)}
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address would differ at the next start
 
 
 # --- files
