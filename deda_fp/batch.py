@@ -13,7 +13,7 @@ GAMES = {  # name -> its module, and the learner of its best responses
 def modules_of_run(game: str, variant: str) -> list[str]:
     """The modules that a training run follows from; a variant is an algorithm, or a schedule of averaging."""
     module, response = GAMES[game]
-    names = ALGORITHMS.get(variant, ALGORITHMS["deda-fp"]) | {"best_response": response}
+    names = ALGORITHMS.get(variant, ALGORITHMS["deda-fp"]) | dict(best_response=response)
     learners = [LEARNERS[part][name].partition(":")[0] for part, name in names.items()]
     return sorted({"mfglib.fictitious_play", "mfglib.schedules", module, *learners})
 

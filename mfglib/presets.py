@@ -8,10 +8,10 @@ import importlib
 import os
 from typing import Any
 
-ALGORITHMS = {  # best response None: looking ahead where the game can be, else PPO
-    "deda-fp": dict(best_response=None, average="cloned", population="flow"),
-    "algo-2": dict(best_response=None, average="cloned", population="agents"),
-    "algo-1": dict(best_response=None, average="episodes", population="agents"),
+ALGORITHMS = {  # their best responses look ahead where the game can be looked ahead; else they are PPO's
+    "deda-fp": dict(average="cloned", population="flow"),
+    "algo-2": dict(average="cloned", population="agents"),
+    "algo-1": dict(average="episodes", population="agents"),
 }
 
 LEARNERS = {  # loaded when named; a new one is a line here, or an object passed to `solve`
@@ -57,11 +57,12 @@ PRESETS: dict[str, Sizes] = {
     },
 }
 
-# Bounded games of one coordinate, and of two, at any preset; then at `lecture`.
+# Bounded games of one coordinate, and of two, at any preset; then at `lecture`. Plain best responses jump, and so they
+# are smoothed, by a temperature (decision S8).
 BOUNDED: dict[int, Sizes] = {
     1: {"look-ahead": dict(temperature=0.2), "certify": dict(cells=200)},
-    # 4-rooms, iteration 50, with the second look at actions: exploitability 1.8 and 1.9 instead of 2.1 and 2.6. On
-    # the beach, where best responses are far from the average, an average that lags swings (0.26 to 0.79 at 30).
+    # Rates that fall make 4-rooms less exploitable. On the beach, where best responses are far from the average, an
+    # average that lags behind swings (decision S2).
     2: {
         "cloned": dict(decay_after=5),
         "look-ahead": dict(temperature=0.5),
@@ -70,9 +71,8 @@ BOUNDED: dict[int, Sizes] = {
     },
 }
 LECTURE: dict[int, Sizes] = {
-    # The errors of the density add up. Beach bar, 20 iterations: exploitability 0.39, with 10,000 agents,
-    # 60 steps and 1000 agents in M_SL 0.7 to 1.4. 12 bins: total variation to the population that it is shown
-    # 0.013, with 8 bins 0.026, with 24 0.019. With the rates of 2-D the average does not settle (0.3 to 1.8).
+    # In one dimension the errors of the density add up: more agents and steps (decision S3), more bins (decision S4),
+    # and lower rates, since with those of two dimensions the average does not settle (decision S5).
     1: {
         "look-ahead": dict(first_steps=300, steps=50, learning_rate=4e-3),
         "cloned": dict(agents=3000),
@@ -80,10 +80,9 @@ LECTURE: dict[int, Sizes] = {
         "agents": dict(agents=20_000),
         "certify": dict(every=5),
     },
-    # The errors of the clone move the crowd. A rate of 3e-3 is too slow for it: 1500 steps from nothing,
-    # total variation to the population of what it clones 0.10 instead of 0.06.
-    # Twice the steps, states and batch: exploitability 6.9% of the first instead of 6.4%, in 293 s instead of 199
-    # (two seeds, benchmarks/training.py). The average forgives rough best responses.
+    # In two dimensions the errors of the clone move the crowd, and the default learning rate is too slow for it
+    # (decision S6). Best responses may be rough, because the average forgives it: a larger budget costs time and gains
+    # nothing (decision S7).
     2: {
         "look-ahead": dict(first_steps=250, steps=20, states=2048, batch=512),
         "cloned": dict(agents=2000, steps=320, batch=1024, learning_rate=1e-2),

@@ -8,7 +8,7 @@ from mfglib import presets
 from mfglib.checks import integer
 from mfglib.games.base import known_moves
 from mfglib.learn.networks import NetworkConfig, Networks
-from mfglib.protocols import Average, BestResponse, Game, PopulationModel, check_game
+from mfglib.protocols import Game, check_game
 from mfglib.schedules import Averaging, averaging_of
 from mfglib.seeds import isolated
 
@@ -17,28 +17,30 @@ PARTS = ("best_response", "average", "population")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes the learners of a run: objects, or classes with their configuration, in the order of `PARTS`."""
+    """What makes the learners of a run: `wanted`, a name or an object for each of `PARTS`, and sizes by name."""
 
     game: Game
-    makers: dict[str, Any]
+    wanted: dict[str, Any]
     averaging: Averaging
-    networks: NetworkConfig
+    sizes: presets.Sizes
     seed: int
     device: str
-    sizes: presets.Sizes
 
     def build(self) -> dict[str, Any]:
-        """The three learners. A class is given what its constructor asks for by name, of game, config, networks,
+        """The three learners. A named one is given what its constructor asks for by name, of game, config, networks,
         averaging, device, and the learners before it; its parameters are drawn under one seed."""
         given = dict(game=self.game, averaging=self.averaging, device=self.device)
-        given |= dict(networks=Networks(self.game, self.networks, seed=self.seed, device=self.device))
+        config = presets.configured(NetworkConfig, self.sizes["networks"])
+        given["networks"] = Networks(self.game, config, seed=self.seed, device=self.device)
         with isolated(self.seed, "parameters"):
-            for part, maker in self.makers.items():
-                if isinstance(maker, tuple):
-                    kind, config = maker
+            for part in PARTS:
+                learner = self.wanted[part]
+                if isinstance(learner, str):
+                    kind = presets.learner_class(part, learner)
+                    given["config"] = presets.configured(kind.Config, self.sizes[learner])
                     asked = inspect.signature(kind).parameters
-                    maker = kind(**{n: v for n, v in (given | dict(config=config)).items() if n in asked})
-                given[part] = maker
+                    learner = kind(**{name: value for name, value in given.items() if name in asked})
+                given[part] = learner
         return {part: given[part] for part in PARTS}
 
 
@@ -47,30 +49,18 @@ def recipe_of(
     algorithm: str = "deda-fp",
     *,
     averaging: str | Averaging = "uniform",
-    best_response: str | BestResponse | None = None,
-    average: str | Average | None = None,
-    population: str | PopulationModel | None = None,
     seed: int = 0,
     preset: str | None = None,
     sizes: presets.Sizes | None = None,
     device: str = "cpu",
+    **wanted: Any,
 ) -> Recipe:
-    """The learners that `solve` would train for the same arguments: `recipe_of(game).build()`."""
+    """What `solve` would train for the same arguments, `wanted` being its best_response, average and population; the
+    learners are `recipe_of(game).build()`."""
     check_game(game)
     if algorithm not in presets.ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {tuple(presets.ALGORITHMS)}, got {algorithm!r}")
+    names = presets.ALGORITHMS[algorithm] | dict(best_response="look-ahead" if known_moves(game) else "ppo")
+    wanted = names | {part: learner for part, learner in wanted.items() if learner is not None}
     table = presets.sizes(preset or presets.resolve_preset("lecture"), game, sizes)
-    given = dict(zip(PARTS, (best_response, average, population), strict=True))
-    wanted = presets.ALGORITHMS[algorithm] | {part: learner for part, learner in given.items() if learner is not None}
-    wanted["best_response"] = wanted["best_response"] or ("look-ahead" if known_moves(game) else "ppo")
-    makers = {part: _maker(part, wanted[part], table) for part in PARTS}
-    networks, seed = presets.configured(NetworkConfig, table["networks"]), integer("seed", seed, at_least=0)
-    return Recipe(game, makers, averaging_of(averaging), networks, seed, str(device), table)
-
-
-def _maker(part: str, wanted: Any, table: presets.Sizes) -> Any:
-    """An object as it is; of a name, the class and its configuration."""
-    if not isinstance(wanted, str):
-        return wanted
-    kind = presets.learner_class(part, wanted)
-    return kind, presets.configured(kind.Config, table[wanted])
+    return Recipe(game, wanted, averaging_of(averaging), table, integer("seed", seed, at_least=0), str(device))

@@ -39,8 +39,8 @@ def rollout(
 
     With `population=None` the agents are the population themselves: they react to their own empirical
     measure, and the states are a sample of μ^π (paper, Section 2). Otherwise the population is given,
-    and each agent is one representative player against it. `rewards=False` leaves the rewards out: they can be dear
-    (a density for each agent), and who fits to states or actions does not read them.
+    and each agent is one representative player against it. `rewards=False` leaves the rewards out: they can be
+    expensive (one density evaluation per agent) and are not needed to fit states or actions.
 
     A policy with `episode(n, generator)` is asked for it once, and what it returns is played (see `UniformMixture`).
     Raises ValueError if `start` has another shape.

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mfglib import presets
 from mfglib.certificates import COLUMNS, Certify, CertifyConfig
 from mfglib.checks import DivergenceError, integer
 from mfglib.fictitious_play import Step, fictitious_play
 from mfglib.judge import certifiable, require_certifiable
+from mfglib.presets import Sizes, configured
 from mfglib.protocols import Average, BestResponse, Game, Policy, Population, PopulationModel
-from mfglib.recipes import Recipe, recipe_of
+from mfglib.recipes import recipe_of
 from mfglib.runs.directory import RunDirectory
 from mfglib.runs.identity import modules_of, settings_of
 from mfglib.runs.replay import at_rest, steps
@@ -52,7 +52,7 @@ def solve(
     population: str | PopulationModel | None = None,
     seed: int = 0,
     preset: str | None = None,
-    sizes: presets.Sizes | None = None,
+    sizes: Sizes | None = None,
     directory: str | Path | None = None,
     overwrite: bool = False,
     certify: bool | None = None,
@@ -80,16 +80,19 @@ def solve(
     checkpoint) when a learner's numbers stop being finite.
     """
     integer("iterations", iterations, at_least=1)
-    options = dict(averaging=averaging, best_response=best_response, average=average, population=population)
-    options |= dict(seed=seed, preset=preset, sizes=sizes, device=device)
-    recipe = recipe_of(game, algorithm, **options)
+    learning = dict(averaging=averaging, best_response=best_response, average=average, population=population)
+    recipe = recipe_of(game, algorithm, seed=seed, preset=preset, sizes=sizes, device=device, **learning)
     if certify:
         require_certifiable(game)  # now, not after the first fit
-    judge = None
+    judge, certificate, run = None, None, None
     if certify or (certify is None and certifiable(game)):
-        judge = Certify(game, presets.configured(CertifyConfig, recipe.sizes["certify"]), recipe.seed, recipe.device)
+        judge = Certify(game, configured(CertifyConfig, recipe.sizes["certify"]), recipe.seed, recipe.device)
+        code = fingerprint(["mfglib.certificates", *modules_of(game)])
+        certificate = dict(config=asdict(judge.config), code=code)
     learners = recipe.build()
-    run = _directory(directory, recipe, learners, algorithm, judge, overwrite) if directory is not None else None
+    if directory is not None:
+        settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
+        run = RunDirectory(directory, settings, overwrite=overwrite)
     state, rows = run.load(recipe.device) if run else ({}, [])
     for part, stored in state.items():
         learners[part].load(stored)
@@ -122,24 +125,6 @@ def solve(
         step = next(steps(recipe, run.path, iterations + 1, first=iterations))
     step = at_rest(step)
     return Solution(step.policy, step.population, step.best_response, pd.DataFrame(rows))
-
-
-def _directory(
-    directory: str | Path,
-    recipe: Recipe,
-    learners: dict[str, Any],
-    algorithm: str,
-    judge: Certify | None,
-    overwrite: bool,
-) -> RunDirectory:
-    certificate = None
-    if judge:
-        code = fingerprint(["mfglib.certificates", *modules_of(recipe.game)])
-        certificate = dict(config=asdict(judge.config), code=code)
-    settings = dict(algorithm=algorithm, seed=recipe.seed, device=recipe.device)
-    settings |= dict(networks=asdict(recipe.networks), certificate=certificate)
-    settings = settings_of(recipe.game, learners, recipe.averaging, [Recipe.build], **settings)
-    return RunDirectory(directory, settings, overwrite=overwrite)
 
 
 def _row(step: Step) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def scaled_equilibrium(game: LinearQuadratic, share: float) -> tuple[LQEquilibri
 
 DIALS = ("br", "sl", "cnf")
 SIZES = [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3]
-ITERATIONS = {"linear-quadratic": 200, "beach bar": 60}  # what can be had in a second
+ITERATIONS = {"linear-quadratic": 200, "beach bar": 60}  # as many as a panel computes within a second (decision V1)
 
 
 def error_laboratory(**start: float) -> ipywidgets.VBox:

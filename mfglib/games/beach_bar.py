@@ -13,7 +13,7 @@ class BeachBar(BoundedGame):
     """x_{t+1} = x_t + a_t + ε_t on [0, 1], reflected at the ends after a_t and after ε_t (`BoundedGame`), with reward
     −c_x |x − bar|² − c_m μ_t(x) − c_a |a|²; the last reward has a = 0.
 
-    Source: paper, Section 5.1. Its C1, C2, C3 (here c_x, c_m, c_a) are not stated.
+    Source: paper, Section 5.1. Its C1, C2, C3 (here c_x, c_m, c_a) are not stated; ours are decision G2.
 
     Args:
         c_x, c_m: weights >= 0 of the distance and of the crowd's density μ_t(x). c_a: weight > 0 of the speed.

@@ -10,7 +10,7 @@ from torch import Tensor
 from mfglib.checks import array
 from mfglib.games.base import constant
 
-BOUNCES = 64  # most contacts in one move; an agent that has more stays where the last one was
+BOUNCES = 64  # at most this many reflections per move; after that the agent stays at its last contact
 
 
 class Domain:

@@ -24,7 +24,7 @@ class FourRooms(BoundedGame):
     (`BoundedGame`), with reward −c_a |a|² − c_m log(μ_t(x) + epsilon); the last reward has a = 0. A room's free area
     is 0.05, all of it 0.2125.
 
-    Source: paper, Section 5.3; constants, noise and the bound on speed are not stated there.
+    Source: paper, Section 5.3; constants, noise and the bound on speed are not stated there, and ours are decision G3.
 
     Args:
         c_a: weight > 0 of the speed. c_m: weight >= 0 of the crowd. epsilon > 0: in units of density; it bounds the

@@ -28,18 +28,21 @@ class CloningConfig:
     learning_rate: float = 3e-3
     beta: float = 0.5
     """each sample's negative log-likelihood is weighted by std^(2 beta), without gradient (Seitzer et al., arXiv
-    2203.09168): same optimum, but large early errors no longer teach a large std first. 0 is the paper's plain loss"""
+    2203.09168): the optimum is the same, but large early errors no longer teach a large std first (decision C4). 0 is
+    the paper's plain loss"""
     capacity: int | None = None
     """most triples kept in M_SL; None keeps all"""
     components: int = 1
-    """Gaussians of π̄: 1 is the paper's policy, more are a mixture density network"""
+    """Gaussians of π̄: 1 is the paper's policy, more are a mixture density network (decision C5)"""
     initial_std: float = 0.1
     """standard deviation of the first policy, a ~ N(0, std²), in units of action"""
     min_std: float = 1e-3
-    """least standard deviation of a component, in units of action"""
+    """least standard deviation of a component, in units of action; of a mixture it is larger, because the likelihood of
+    noiseless actions is too steep otherwise, and samples fall between the modes (decision C3)"""
     decay_after: int | None = None
     """iteration from which the learning rate falls like 1/k, as the steps of the average do; None for a constant one.
-    Otherwise π̄ and Ḡ jitter from fit to fit, best responses chase the jitter, and averaging cannot remove the loss"""
+    Otherwise π̄ and Ḡ jitter from fit to fit, best responses chase the jitter, and averaging cannot remove the loss
+    (decision S2)"""
 
     def __post_init__(self) -> None:
         require_positive(self, "agents", "steps", "batch", "learning_rate", "components", "initial_std", "min_std")
@@ -52,7 +55,8 @@ class CloningConfig:
 
 class Memory:
     """M_SL: triples (t, s, a) of all best responses. It never forgets, unless a capacity is set: then it holds a
-    uniform sample of everything ever added (each triple draws a random key; the smallest keys stay).
+    uniform sample of everything ever added (each triple draws a random key; the smallest keys stay). What is cloned
+    from it weighs best responses, in each state, by how many of their agents were there (decision C6).
 
     t (N,), x (N, d), a (N, k), iteration (N,) in order of arrival.
     """

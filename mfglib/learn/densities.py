@@ -20,13 +20,13 @@ class GaussianPolicy(nn.Module):
 
     The mean heads read the hidden layer, and so extrapolate linearly; the heads of deviations and weights read its
     tanh, and so stay level beyond the data. If both extrapolated linearly, the standard deviation would grow without
-    bound in the tails of μ_0: 4.7% exploitability instead of 0.8% on the LQ game after 20 iterations.
+    bound in the tails of μ_0 (decision C2).
 
     Args:
         centre, scale: (d,) typical mean and standard deviation of states, for normalising the input.
         action_scale: (k,) unit of actions, in which the heads answer.
-        components: number of Gaussians. Several start with means spread over [−1, 1] · action_scale, so that they
-            specialise.
+        components: number of Gaussians (decision C1). Several start with means spread over [−1, 1] · action_scale, so
+            that they specialise.
         initial_std, min_std, max_std: first, least and largest standard deviation in units of `action_scale`.
         frequencies, cell_edges: see `StateFeatures`.
         bound: the means are action_scale · tanh(·), for games that clip actions to ±action_scale: without it, a mean

@@ -21,8 +21,8 @@ from mfglib.seeds import Random
 
 RANGE = 5.0  # without bounds, the splines bend the population within this many standard deviations of its mean
 OUTSIDE = 0.01  # with bounds, slope of the first map where no agent was, relative to the uniform law
-# Steps in which the learning rate rises. A fresh Adam moves every parameter by the full rate at once: from the optimum
-# of the fit before, one such step lost 0.3 nats, and 120 steps up to 0.2 (4,000 samples of a law with a pole, on R).
+# Steps in which the learning rate rises. A fresh Adam moves every parameter by the full rate at once, which would throw
+# away what the fit before had found (decision F1).
 WARM_UP = 10
 
 
@@ -33,14 +33,14 @@ class FlowConfig:
     bins: int = 8
     hidden: tuple[int, ...] = (64, 64)
     steps: int = 60
-    """steps of a fit, from the population of the iteration before; at least so many"""
+    """steps of a fit, from the population of the iteration before; at least so many (decision F4)"""
     first_steps: int = 120
     """steps of the first fits, from the identity and from agents who do not act; the next have 2/(k + 1) as many"""
     batch: int = 256
     """samples per time and step"""
     learning_rate: float = 5e-3
     agents: int = 30_000
-    """N, agents simulated for each population, to which Ḡ is fitted"""
+    """N, agents simulated for each population, to which Ḡ is fitted (decision S1)"""
     decay_after: int | None = None
     """iteration from which the learning rate falls like 1/k; see `CloningConfig`"""
 
@@ -258,8 +258,8 @@ class FlowPopulation(ModuleState, TimeFlow):
 
 def _sort(y: Tensor, parts: int) -> Tensor:
     """Each time's states (T+1, n, d) in an order in which neighbours are alike: by blocks of the rank of all but the
-    last coordinate, then by the last. A batch with one state from each of `parts` parts of it is as good as one of
-    twice as many random states (walkers in 4-rooms, 300 steps)."""
+    last coordinate, then by the last. A batch with one state from each of `parts` parts of it has less variance than a
+    batch of as many random states (decision F2)."""
     (n, d), blocks = y.shape[1:], math.ceil(parts ** (1 / y.shape[-1]))
     low, high = y[..., -1].aminmax(dim=1, keepdim=True)
     key = (y[..., -1] - low) / (high - low + 1e-30) * 0.99

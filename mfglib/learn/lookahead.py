@@ -3,7 +3,8 @@
 An agent in x that chooses a is first moved to z = moved(x, a), and then the noise acts. So all that an action changes
 in the future is where z is: Q_t(x, a) = r_t(x, a) + W_t(z), with W_t(z) = E V_{t+1}(next state from z). W_t is a
 function of a state alone, learned by regression backwards in time; the maximum over actions is taken over random
-candidates. Where an action leads is learned from one step, not, as in PPO, from the noisy sum of all later rewards.
+candidates. Where an action leads is learned from one step, not, as in PPO, from the noisy sum of all later rewards
+(decision L3).
 
 References: Powell, Approximate Dynamic Programming (2nd ed., 2011), Section 4.6, post-decision states; Ernst et al.,
 JMLR 6 (2005), fitted Q iteration; Huré et al., arXiv 1812.04300, networks trained backwards over a finite horizon.
@@ -55,8 +56,8 @@ class LookaheadConfig:
 
 
 class PostDecisionValues(nn.Module):
-    """W_t(z) for t = 0..T−1, as shift_t + unit_t · net_t(z): a network for each time. A backward sweep then changes no
-    time that it has left behind.
+    """W_t(z) for t = 0..T−1, as shift_t + unit_t · net_t(z). Each time step has its own network, so fitting W_t leaves
+    the values of later times unchanged.
 
     Args:
         features: the common input of all networks. hidden: their layers.
@@ -80,8 +81,8 @@ class PostDecisionValues(nn.Module):
 
 class LookaheadPolicy:
     """π_t(a|x) ∝ exp(Q_t(x, a)/τ), or the best action if τ = 0, among stratified random candidates: first all over the
-    box of actions, then in a cell around the one chosen. The second look is cheap and halves the cells' own share of
-    the regret (4-rooms, iteration 50: 0.67 of 25 + 9 candidates, 0.90 of 36 without it).
+    box of actions, then in a cell around the one chosen. The second look is cheap and halves the regret that is due to
+    the size of the cells (decision L1).
 
     Q is that of `values` against `population`, which is asked for rewards and moves at time t. Where these are
     functions of (x, a) plus functions of (x, μ), as in beach bar and 4-rooms, any population will do.
@@ -137,9 +138,8 @@ def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | 
     """Actions to try in each state x: (n, d) -> (n, M, k), one in each cell of a regular partition with M <= `number`.
 
     The outer cells reach half over the bounds, where a game clips: the best action is often at a bound, and candidates
-    inside would miss it (4-rooms: regret 1.3 instead of 0.7). They are not clipped here: the cloned network then sees
-    a density over the bound, not atoms on it, which would bind most of its Gaussians (4-rooms, 6 iterations: total
-    variation between the populations of the clone and of what it clones 0.16 instead of 0.38).
+    inside would miss it (decision L2). They are not clipped here: the cloned network then sees a density over the
+    bound, not atoms on it, which would bind most of its Gaussians (decision L4).
     """
     side = _side(game, number)
     return _stratified(game, x, side, generator, jitter) * (side / (side - 1))

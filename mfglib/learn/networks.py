@@ -32,8 +32,8 @@ class TimeFeatures(nn.Module):
 
 
 def mlp(inputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Hidden layers with SiLU. It extrapolates linearly: where states are rare, tanh saturates and left 0.7–1.0% of
-    the value unearned on the LQ game, ReLU 0.2–0.3%, SiLU 0.1–0.3% in half the time (PPO, 48 updates, 3 seeds)."""
+    """Hidden layers with SiLU, which extrapolates linearly: where states are rare, tanh saturates, and best responses
+    lose value (decision N1)."""
     widths = [inputs, *hidden]
     layers: list[nn.Module] = []
     for a, b in zip(widths, widths[1:], strict=False):

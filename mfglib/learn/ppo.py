@@ -3,6 +3,7 @@
 References: Schulman et al., arXiv 1707.06347 (PPO) and arXiv 1506.02438 (generalised advantage estimation).
 What the finite horizon changes: value function and normalisation are per time, and the last value is the last reward,
 which is known. With one scale for all times, the first step of the LQ game (large costs) would hide the others.
+Why not the implementation of Stable-Baselines3, which `mfglib.adapters.sb3` offers: decision P4.
 """
 
 import copy
@@ -35,13 +36,14 @@ class PPOConfig:
     updates: int = 14
     """roll-outs for each later one, which starts from the last: at least so many"""
     epochs: int = 3
-    """passes over each roll-out; 4 passes over fewer roll-outs left a larger gap for the same work"""
+    """passes over each roll-out; more passes over fewer roll-outs are worse for the same work (decision P1)"""
     minibatches: int = 4
     learning_rate: float = 1e-3
-    """falls linearly to 5% within a best response: a constant rate let the gap grow again, 1.4% to 4.6% on LQ"""
+    """falls linearly to 5% within a best response: with a constant rate the gap grows again (decision P2)"""
     clip: float = 0.2
     gae_lambda: float = 0.9
-    """0.5 left the first best responses, whose critic starts from nothing, 2% from optimal; they stay in the average"""
+    """a smaller value harms the first best responses, whose critic starts from nothing, and these stay in the average
+    (decision P3)"""
     exploration_std: float = 0.1
     """floor of the standard deviation, in units of action; without one the policy narrows until its steps are noise"""
     max_grad_norm: float = 1.0

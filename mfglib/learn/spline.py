@@ -17,8 +17,8 @@ def spline(raw: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """A monotone rational-quadratic spline of [0, 1] onto itself, linear beyond (Durkan et al., eq. 4 and 5).
 
     Its slope at a knot is the geometric mean of those of the bins beside it, times a parameter; zuko and Durkan set
-    the slope itself, and 1 at both ends. A concentrated population then needs no large parameters (walkers in 4-rooms,
-    150 steps: total variation 0.041 instead of 0.055), and a density need not be that of the base at the edge.
+    the slope itself, and 1 at both ends. A concentrated population then needs no large parameters (decision F3), and a
+    density need not be that of the base at the edge.
 
     Args:
         raw: (…, n, 3K + 1), or (…, 1, 3K + 1): parameters of K widths, K heights and K + 1 slopes; 0 is the identity.

@@ -6,27 +6,32 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from mfglib.recipes import Recipe
 from mfglib.sources import PACKAGES, fingerprint, libraries, remember, sources
 
 remember()  # what runs is what was read now, whatever is edited since
 
 
-def settings_of(
-    game: object, learners: dict[str, object], averaging: object, functions: list[Callable], **others: Any
-) -> dict[str, Any]:
-    """What a run directory must match to go on: the game, the learners and other values, the code that they use, and
-    the versions of the libraries that this code imports. `functions`: further code that counts."""
-    modules = ["mfglib.fictitious_play", *modules_of(game, *learners.values(), averaging)]
-    texts = [textwrap.dedent(inspect.getsource(function)) for function in functions]
-    code = dict(code=fingerprint(modules, texts=texts), libraries=libraries(sources(modules)))
-    described = {part: describe_learner(learner) for part, learner in learners.items()}
-    return dict(game=describe(game), learners=described, averaging=describe_learner(averaging), **others, **code)
+def settings_of(recipe: Recipe, learners: dict[str, Any]) -> dict[str, Any]:
+    """What a run directory must match to go on: the game, the learners, the code that they use, and the versions of the
+    libraries that this code imports."""
+    modules = ["mfglib.fictitious_play", *modules_of(recipe.game, *learners.values(), recipe.averaging)]
+    return dict(
+        game=describe(recipe.game),
+        wanted={part: name if isinstance(name, str) else None for part, name in recipe.wanted.items()},
+        learners={part: describe_learner(learner) for part, learner in learners.items()},
+        averaging=describe_learner(recipe.averaging),
+        networks=recipe.sizes["networks"],
+        seed=recipe.seed,
+        device=recipe.device,
+        code=fingerprint(modules, texts=[textwrap.dedent(inspect.getsource(Recipe.build))]),
+        libraries=libraries(sources(modules)),
+    )
 
 
 def modules_of(*things: object) -> list[str]:
@@ -40,23 +45,22 @@ def describe_learner(learner: object) -> dict[str, Any]:
     of this project's."""
     kind, config = type(learner), getattr(learner, "config", None)
     plain = {n: v for n, v in vars(learner).items() if isinstance(v, (bool, int, float, str, tuple)) and n[0] != "_"}
-    described = {"class": f"{kind.__module__}:{kind.__qualname__}", "attributes": _jsonable_all(plain)}
-    described["attributes"].pop("training", None)  # of any nn.Module
-    if dataclasses.is_dataclass(config):
-        described["config"] = dataclasses.asdict(config)
+    plain.pop("training", None)  # of any nn.Module
     own = [k for k in kind.__mro__ if k.__module__.split(".")[0] not in (*PACKAGES, "torch", "builtins", "typing")]
-    if own:
-        members = [member for k in reversed(own) for member in vars(k).items()]
-        methods = {name: getattr(member, "fget", member) for name, member in members}
-        described["methods"] = _digest({name: _source(f) for name, f in methods.items() if callable(f)})
-    return described
+    members = {name: getattr(f, "fget", f) for k in reversed(own) for name, f in vars(k).items()}
+    return {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else None,
+        "attributes": {name: _jsonable(value) for name, value in plain.items()},
+        "methods": _digest({name: _source(f) for name, f in members.items() if callable(f)}),
+    }
 
 
 def describe(game: object) -> dict[str, Any]:
     """The class of a game, its public attributes as JSON values, and a hash of its methods' source where there is one:
     what a run directory must match to resume."""
     public = {name: _member(game, name) for name in dir(game) if not name.startswith("_")}
-    values = _jsonable_all({name: value for name, value in public.items() if not callable(value)})
+    values = {name: _jsonable(value) for name, value in public.items() if not callable(value)}
     methods = {name: _source(value) for name, value in public.items() if callable(value)}
     return {"class": type(game).__qualname__, "methods": _digest(methods), **values}
 
@@ -82,10 +86,6 @@ def _source(function: Any) -> str:
         return "" if code is None else f"{code.co_code.hex()} {code.co_names} {_jsonable(code.co_consts)}"
 
 
-def _jsonable_all(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: _jsonable(value) for name, value in values.items()}
-
-
 def _jsonable(value: Any) -> Any:
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.tolist()
@@ -94,6 +94,6 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (bool, int, float, str, type(None))):
         return value
     if type(value).__repr__ is object.__repr__ and hasattr(value, "__dict__"):  # the repr says nothing of its values
-        own = {name: v for name, v in vars(value).items() if not callable(v)}
-        return {"class": type(value).__qualname__, **_jsonable_all(own)}
+        own = {name: _jsonable(v) for name, v in vars(value).items() if not callable(v)}
+        return {"class": type(value).__qualname__, **own}
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address would differ at the next start
