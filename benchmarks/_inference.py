@@ -21,6 +21,7 @@ from torch import Tensor
 from deda_fp.distances import counts
 from mfglib.exact.grid import Grid
 from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.protocols import Game, Policy, Population
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
@@ -71,10 +72,8 @@ def reward(game: Game, population: Population, t: int, x: Tensor, a: Tensor) -> 
 
 def of_shape(game: Game, hidden: int) -> GaussianPolicy:
     """An untrained network of the paper's shape, 2 hidden layers of that width: good for its time only."""
-    lower, upper = (torch.from_numpy(v).float() for v in (game.domain.lower, game.domain.upper))
-    unit = torch.full((game.action_dim,), float(np.max(game.a_bound)))
-    scales = (lower + upper) / 2, (upper - lower) / 2, unit
-    return GaussianPolicy(game.horizon, *scales, (hidden, hidden), bound=True).requires_grad_(False)
+    networks = Networks.of(game, NetworkConfig((hidden, hidden)))
+    return GaussianPolicy(networks, bound=True).requires_grad_(False)
 
 
 # --- time and memory

@@ -21,6 +21,7 @@ from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import Networks
 from mfglib.learn.ppo import Critic, PPOConfig, fit_ppo
 from mfglib.policies import Greedy
 from mfglib.populations import MeanPath
@@ -66,9 +67,8 @@ def ours(game, population, value: float, seed: int, limit: float) -> tuple[float
     still = rollout(game, Zero(), population, n=2000, generator=generator(seed, "start")).x.flatten(0, 1)
     for updates in PLANS:
         with isolated(seed, "ours"):
-            sizes = (game.horizon, still.mean(0), still.std(0))
-            policy = GaussianPolicy(*sizes, torch.ones(1), HIDDEN, min_std=config.exploration_std)
-            critic = Critic(*sizes, HIDDEN)
+            networks = Networks(game.horizon, still.mean(0), still.std(0), torch.ones(1), HIDDEN)
+            policy, critic = GaussianPolicy(networks, min_std=config.exploration_std), Critic(networks)
         start = time.perf_counter()
         fit_ppo(game, population, policy, critic, config, generator(seed, "play"), updates=updates)
         seconds = time.perf_counter() - start

@@ -31,7 +31,7 @@ class Recipe:
         averaging, device, and the learners before it; its parameters are drawn under one seed."""
         given = dict(game=self.game, averaging=self.averaging, device=self.device)
         config = presets.configured(NetworkConfig, self.sizes["networks"])
-        given["networks"] = Networks(self.game, config, seed=self.seed, device=self.device)
+        given["networks"] = Networks.of(self.game, config, seed=self.seed, device=self.device)
         with isolated(self.seed, "parameters"):
             for part in PARTS:
                 learner = self.wanted[part]

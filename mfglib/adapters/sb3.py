@@ -170,7 +170,7 @@ class SB3(ModuleState, nn.Module):
     def __init__(self, game: Game, networks: Networks | None = None, config: SB3Config | None = None) -> None:
         super().__init__()
         self.game, self.config, self.faced = game, config or SB3Config(), None
-        net = networks or Networks(game)
+        net = networks or Networks.of(game)
         self.actor = SB3Policy(game, net.unit, net.hidden, self.config)
         self.to(net.device)
 

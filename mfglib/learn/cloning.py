@@ -165,9 +165,9 @@ class ClonedAverage(ModuleState, nn.Module):
     ) -> None:
         super().__init__()
         self.game, self.config, self.averaging = game, config or CloningConfig(), averaging or Steps()
-        net = networks or Networks(game)
+        net = networks or Networks.of(game)
         own = {name: getattr(self.config, name) for name in ("components", "initial_std", "min_std")}
-        self.net = GaussianPolicy(*net.arguments(), net.unit, net.hidden, **own, **net.inputs)
+        self.net = GaussianPolicy(net, **own)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.to(net.device)
         self.first = Still(net.unit.to(net.device) * self.config.initial_std)

@@ -1,13 +1,12 @@
 """Policies with a density, as networks: a Gaussian, or a mixture of Gaussians."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mfglib.checks import integer, number
-from mfglib.learn.networks import TimeStateFeatures, head, mlp
+from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp
 from mfglib.policies import gaussian_log_prob
 
 
@@ -23,13 +22,11 @@ class GaussianPolicy(nn.Module):
     bound in the tails of μ_0 (decision C2).
 
     Args:
-        centre, scale: (d,) typical mean and standard deviation of states, for normalising the input.
-        action_scale: (k,) unit of actions, in which the heads answer.
-        components: number of Gaussians (decision C1). Several start with means spread over [−1, 1] · action_scale, so
+        networks: how it reads (t, x); its `unit` is that of actions.
+        components: number of Gaussians (decision C1). Several start with means spread over [−1, 1] · unit, so
             that they specialise.
-        initial_std, min_std, max_std: first, least and largest standard deviation in units of `action_scale`.
-        frequencies, cell_edges: see `StateFeatures`.
-        bound: the means are action_scale · tanh(·), for games that clip actions to ±action_scale: without it, a mean
+        initial_std, min_std, max_std: first, least and largest standard deviation, in units of action.
+        bound: the means are unit · tanh(·), for games that clip actions to ±unit: without it, a mean
             beyond the bound learns nothing, for no action that it draws changes anything.
 
     Raises ValueError for components < 1, a deviation that is not > 0, and if min_std > max_std.
@@ -37,30 +34,24 @@ class GaussianPolicy(nn.Module):
 
     def __init__(
         self,
-        horizon: int,
-        centre: Tensor,
-        scale: Tensor,
-        action_scale: Tensor,
-        hidden: Sequence[int] = (256, 256),
+        networks: Networks,
         *,
         components: int = 1,
         initial_std: float = 0.5,
         min_std: float = 1e-3,
         max_std: float = math.e,
-        frequencies: int = 0,
-        cell_edges: Sequence[Tensor] = (),
         bound: bool = False,
     ) -> None:
         super().__init__()
         self.initial_log_std, self.min_log_std, self.max_log_std = _log_stds(initial_std, min_std, max_std)
         self.components, self.bound = integer("components", components, at_least=1), bound
-        self.shape = self.components, len(action_scale)
-        outputs = self.components * len(action_scale)
-        self.inputs = TimeStateFeatures(horizon, centre, scale, frequencies, cell_edges)
-        self.hidden = mlp(self.inputs.width, hidden)
-        self.mean_head, self.std_head = head(hidden[-1], outputs), head(hidden[-1], outputs)
-        self.weight_head = head(hidden[-1], self.components) if self.components > 1 else None
-        self.register_buffer("action_scale", action_scale.clone())
+        self.shape = self.components, len(networks.unit)
+        outputs, width = self.components * len(networks.unit), networks.hidden[-1]
+        self.inputs = TimeStateFeatures(networks)
+        self.hidden = mlp(self.inputs.width, networks.hidden)
+        self.mean_head, self.std_head = head(width, outputs), head(width, outputs)
+        self.weight_head = head(width, self.components) if self.components > 1 else None
+        self.register_buffer("action_scale", networks.unit.clone())
         with torch.no_grad():
             self.mean_head.bias.copy_(_spread(*self.shape).flatten())
 

@@ -59,16 +59,13 @@ class PostDecisionValues(nn.Module):
     """W_t(z) for t = 0..T−1, as shift_t + unit_t · net_t(z). Each time step has its own network, so fitting W_t leaves
     the values of later times unchanged.
 
-    Args:
-        features: the common input of all networks. hidden: their layers.
-
     `temperature` is τ/k of the last fit.
     """
 
-    def __init__(self, horizon: int, features: StateFeatures, hidden: tuple[int, ...]) -> None:
+    def __init__(self, networks: Networks) -> None:
         super().__init__()
-        self.features = features
-        width = features.width
+        self.features, horizon, hidden = StateFeatures(networks), networks.horizon, networks.hidden
+        width = self.features.width
         self.nets = nn.ModuleList(nn.Sequential(*mlp(width, hidden), head(hidden[-1], 1)) for _ in range(horizon))
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
@@ -269,9 +266,8 @@ class Lookahead(ModuleState, nn.Module):
                 "bounded states, at most two bounded actions and `BoundedGame.step`"
             )
         self.game, self.config, self.faced = game, config or LookaheadConfig(), None
-        net = networks or Networks(game)
-        features = StateFeatures(net.centre, net.scale, **net.inputs)
-        self.values = PostDecisionValues(game.horizon, features, net.hidden)
+        net = networks or Networks.of(game)
+        self.values = PostDecisionValues(net)
         self.to(net.device)
 
     @property

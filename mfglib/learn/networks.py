@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,57 +48,6 @@ def head(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-class StateFeatures(nn.Module):
-    """What a network reads of a state x: z, which is x in the units below; waves of z; cells between walls.
-
-    Args:
-        centre, scale: (d,) typical mean and standard deviation of states.
-        frequencies: sin and cos of πjz for j = 1..frequencies, coordinate by coordinate: where the target bends on a
-            scale much finer than `scale`, a network finds it faster from these (Tancik et al., arXiv 2006.10739).
-        cell_edges: for each coordinate, where faces of walls cut it into cells, its ends included: which cell, one-hot,
-            and the place in it from −1 to 1. Values and policies jump at walls.
-    """
-
-    def __init__(self, centre: Tensor, scale: Tensor, frequencies: int = 0, cell_edges: Sequence[Tensor] = ()) -> None:
-        super().__init__()
-        self.frequencies = integer("frequencies", frequencies, at_least=0)
-        self.register_buffer("centre", centre.clone())
-        self.register_buffer("scale", scale.clone())
-        self.cells = [len(e) - 1 for e in cell_edges]
-        for i, e in enumerate(cell_edges):
-            self.register_buffer(f"edges_{i}", e.clone(), persistent=False)
-        self.width = len(centre) * (1 + 2 * self.frequencies) + 2 * sum(self.cells)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, d) -> (n, width)."""
-        x = x.to(self.centre)
-        z = (x - self.centre) / self.scale
-        angles = [math.pi * j * z for j in range(1, self.frequencies + 1)]
-        parts = [z, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))]
-        for i, n in enumerate(self.cells):
-            edges, x_i = getattr(self, f"edges_{i}"), x[:, i].contiguous()
-            cell = torch.bucketize(x_i, edges[1:-1])
-            one_hot = nn.functional.one_hot(cell, n).to(x)
-            place = (x_i - edges[cell]) / (edges[cell + 1] - edges[cell]) * 2 - 1
-            parts += [one_hot, one_hot * place[:, None]]
-        return torch.cat(parts, -1)
-
-
-class TimeStateFeatures(nn.Module):
-    """What a network reads of (t, x): `StateFeatures` of the same arguments, and `TimeFeatures`."""
-
-    def __init__(
-        self, horizon: int, centre: Tensor, scale: Tensor, frequencies: int = 0, cell_edges: Sequence[Tensor] = ()
-    ) -> None:
-        super().__init__()
-        self.time, self.state = TimeFeatures(horizon), StateFeatures(centre, scale, frequencies, cell_edges)
-        self.width = self.state.width + self.time.width
-
-    def forward(self, t: int | Tensor, x: Tensor) -> Tensor:
-        """t: an integer or (n,) integers, x: (n, d); returns (n, width)."""
-        return torch.cat([self.state(x), self.time(t, len(x))], dim=-1)
-
-
 @dataclass(frozen=True)
 class NetworkConfig:
     """What the networks of all learners of a run share."""
@@ -117,33 +65,86 @@ class NetworkConfig:
             require_positive(self, "action_scale")
 
 
+@dataclass(frozen=True)
 class Networks:
-    """How networks for a game read states and write actions: typical states, the unit of actions, hidden layers.
-
-    centre, scale: (d,) of the domain, or of agents that do not act; unit: (k,) of actions; `inputs`: what every network
-    takes by name. Learners that are given None make one of their own.
+    """How networks for a game read time and state, and in which unit they write actions.
 
     Args:
-        seed: of the agents that do not act.
+        centre, scale: (d,) typical mean and standard deviation of states.
+        unit: (k,) of actions.
+        hidden: hidden layers.
+        frequencies: sin and cos of πjz for j = 1..frequencies, coordinate by coordinate, z = (x − centre) / scale:
+            where the target bends on a scale much finer than `scale`, a network finds it faster from these (Tancik et
+            al., arXiv 2006.10739).
+        cell_edges: for each coordinate, where faces of walls cut it into cells, its ends included: which cell, one-hot,
+            and the place in it from −1 to 1. Values and policies jump at walls.
+        bounded: whether the game clips actions to ±unit.
     """
 
-    def __init__(self, game: Game, config: NetworkConfig | None = None, *, seed: int = 0, device: str = "cpu") -> None:
-        config = config or NetworkConfig()
-        bound, domain = getattr(game, "a_bound", None), getattr(game, "domain", None)
-        scale = config.action_scale or (1.0 if bound is None else bound)
-        self.game, self.hidden, self.device, self.bounded = game, config.hidden, device, bound is not None
-        self.unit = torch.as_tensor(scale, dtype=torch.float32).expand(game.action_dim)
+    horizon: int
+    centre: Tensor
+    scale: Tensor
+    unit: Tensor
+    hidden: Sequence[int] = (64, 64)
+    frequencies: int = 0
+    cell_edges: Sequence[Tensor] = ()
+    bounded: bool = False
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, game: Game, config: NetworkConfig | None = None, *, seed: int = 0, device: str = "cpu") -> "Networks":
+        """Typical states are those of the domain, or of agents that do not act, drawn with `seed`."""
+        config, domain, bound = config or NetworkConfig(), getattr(game, "domain", None), getattr(game, "a_bound", None)
+        action_scale = config.action_scale or (1.0 if bound is None else bound)
+        unit = torch.as_tensor(action_scale, dtype=torch.float32).expand(game.action_dim)
         if domain is None:
-            still = Still(torch.zeros(game.action_dim))
-            random = generator(seed, 0, "normalisation", device=device)
+            still, random = Still(torch.zeros(game.action_dim)), generator(seed, 0, "normalisation", device=device)
             x = rollout(game, still, n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
-            self.centre, self.scale, edges = x.mean(0), x.std(0).clamp_min(1e-6), []
+            centre, scale, edges = x.mean(0), x.std(0).clamp_min(1e-6), ()
         else:
             lower, upper = (torch.as_tensor(v, dtype=torch.float32) for v in (domain.lower, domain.upper))
-            self.centre, self.scale = (lower + upper) / 2, (upper - lower) / 2
-            edges = [torch.from_numpy(e).float() for e in domain.edges] if len(domain.walls) else []
-        self.inputs: dict[str, Any] = dict(frequencies=config.frequencies, cell_edges=edges)
+            centre, scale = (lower + upper) / 2, (upper - lower) / 2
+            edges = [torch.from_numpy(e).float() for e in domain.edges] if len(domain.walls) else ()
+        shared = config.hidden, config.frequencies, edges, bound is not None, device
+        return cls(game.horizon, centre, scale, unit, *shared)
 
-    def arguments(self) -> tuple[int, Tensor, Tensor]:
-        """Horizon, centre and scale: the first arguments of networks of time and state."""
-        return self.game.horizon, self.centre, self.scale
+
+class StateFeatures(nn.Module):
+    """What a network reads of a state x: z, x in units of its typical states; waves of z; cells between walls."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self.frequencies = integer("frequencies", networks.frequencies, at_least=0)
+        self.register_buffer("centre", networks.centre.clone())
+        self.register_buffer("scale", networks.scale.clone())
+        self.cells = [len(e) - 1 for e in networks.cell_edges]
+        for i, e in enumerate(networks.cell_edges):
+            self.register_buffer(f"edges_{i}", e.clone(), persistent=False)
+        self.width = len(self.centre) * (1 + 2 * self.frequencies) + 2 * sum(self.cells)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n, width)."""
+        x = x.to(self.centre)
+        z = (x - self.centre) / self.scale
+        angles = [math.pi * j * z for j in range(1, self.frequencies + 1)]
+        parts = [z, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))]
+        for i, n in enumerate(self.cells):
+            edges, x_i = getattr(self, f"edges_{i}"), x[:, i].contiguous()
+            cell = torch.bucketize(x_i, edges[1:-1])
+            one_hot = nn.functional.one_hot(cell, n).to(x)
+            place = (x_i - edges[cell]) / (edges[cell + 1] - edges[cell]) * 2 - 1
+            parts += [one_hot, one_hot * place[:, None]]
+        return torch.cat(parts, -1)
+
+
+class TimeStateFeatures(nn.Module):
+    """What a network reads of (t, x): `StateFeatures` and `TimeFeatures`."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self.time, self.state = TimeFeatures(networks.horizon), StateFeatures(networks)
+        self.width = self.state.width + self.time.width
+
+    def forward(self, t: int | Tensor, x: Tensor) -> Tensor:
+        """t: an integer or (n,) integers, x: (n, d); returns (n, width)."""
+        return torch.cat([self.state(x), self.time(t, len(x))], dim=-1)

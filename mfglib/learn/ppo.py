@@ -8,9 +8,7 @@ Why not the implementation of Stable-Baselines3, which `mfglib.adapters.sb3` off
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +62,10 @@ class PPOConfig:
 class Critic(nn.Module):
     """V_t(x), as shift_t + unit_t · net(t, x), where shift and unit are the returns' mean and spread at time t."""
 
-    def __init__(self, horizon: int, centre: Tensor, scale: Tensor, hidden: Sequence[int], **options: Any) -> None:
+    def __init__(self, networks: Networks) -> None:
         super().__init__()
-        self.inputs = TimeStateFeatures(horizon, centre, scale, **options)
+        horizon, hidden = networks.horizon, networks.hidden
+        self.inputs = TimeStateFeatures(networks)
         self.net = nn.Sequential(mlp(self.inputs.width, hidden), head(hidden[-1], 1))
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
@@ -127,10 +126,9 @@ class PPO(ModuleState, nn.Module):
     def __init__(self, game: Game, networks: Networks | None = None, config: PPOConfig | None = None) -> None:
         super().__init__()
         self.game, self.config, self.faced = game, config or PPOConfig(), None
-        net = networks or Networks(game)
+        net = networks or Networks.of(game)
         stds = dict(min_std=self.config.exploration_std, max_std=self.config.max_std)
-        self.actor = GaussianPolicy(*net.arguments(), net.unit, net.hidden, bound=net.bounded, **stds, **net.inputs)
-        self.critic = Critic(*net.arguments(), net.hidden, **net.inputs)
+        self.actor, self.critic = GaussianPolicy(net, bound=net.bounded, **stds), Critic(net)
         self.to(net.device)
 
     @property
