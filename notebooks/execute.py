@@ -42,8 +42,8 @@ def sources_hash(notebook: Path) -> str:
 
 
 def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
-    """Hash of all that the outputs follow from: the code cells, the project's code that they use, and the versions of
-    the libraries that these import.
+    """Hash of all that the outputs follow from: the code cells, the project's code that they use, and the locked
+    versions of the libraries that these import.
 
     Comments and docstrings of the project do not count, so that better words make no stored output stale.
     """
@@ -51,7 +51,10 @@ def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
 
     cells, modules, files = _code_cells(notebook), used_modules(notebook, root), used_sources(notebook, root)
     trees = _trees(notebook) if _is_python(notebook) else []
-    return _sha256(cells, sources.fingerprint(modules, root), sources.libraries(files, trees))
+    lock = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.lower().replace("_", "-").split("==") for line in lock if "==" in line)
+    used = {name: locked.get(name.lower().replace("_", "-")) for name in sources.libraries(files, trees)}
+    return _sha256(cells, sources.fingerprint(modules, root), used)
 
 
 def used_sources(notebook: NotebookNode, root: Path = ROOT) -> list[Path]:

@@ -138,13 +138,15 @@ def test_fingerprint_does_not_follow_what_is_not_imported(project, write):
 
 
 def test_fingerprint_follows_cells_and_lock(project, write):
-    notebook = execute.read(write("x = 1"))
+    notebook = execute.read(write("import numpy"))
     first = execute.fingerprint(notebook, project)
     notebook.cells.insert(0, v4.new_markdown_cell("prose"))
     assert execute.fingerprint(notebook, project) == first
     notebook.cells[-1].source = "x = 2"
     assert execute.fingerprint(notebook, project) != first
-    notebook.cells[-1].source = "x = 1"
+    notebook.cells[-1].source = "import numpy"
+    (project / "requirements.lock").write_text("numpy==2.0.0\nsphinx==9.0\n")
+    assert execute.fingerprint(notebook, project) == first  # no cell uses it
     (project / "requirements.lock").write_text("numpy==2.0.1\n")
     assert execute.fingerprint(notebook, project) != first
 

@@ -63,7 +63,7 @@ def test_preset_that_was_asked_for_decides_sizes_and_iterations_alike(call, tmp_
     monkeypatch.setenv("MFGLIB_PRESET", "lecture")
     call("train", "lq", "--preset", "smoke", "--directory", tmp_path / "run")
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert settings["config"]["hidden"] == list(PRESETS["smoke"].hidden)
+    assert settings["networks"]["hidden"] == list(PRESETS["smoke"]["networks"]["hidden"])
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1 + iterations("lq", "smoke")
 
 
@@ -124,7 +124,7 @@ def test_errors_of_a_run_go_beside_it_and_into_a_summary(call, tmp_path):
     summary = pd.read_csv(tmp_path / "table.csv")
     np.testing.assert_allclose(summary["e_true"], table["e_true"], rtol=1e-5)
     assert set(summary["game"]) == {"lq"} and "exact_exploitability" not in summary
-    with pytest.raises(SystemExit, match="expected a deda-fp run of BeachBar"):
+    with pytest.raises(SystemExit, match="expected a run of BeachBar"):
         call("errors", "beach-bar", "--directory", directory)
     with pytest.raises(SystemExit, match="no history.csv"):
         call("errors", "lq", "--directory", tmp_path)

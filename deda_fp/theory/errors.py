@@ -67,7 +67,7 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
     rows, past, before = [], _Past(), None
     bar = tqdm(learners, desc="error terms", total=total, **({} if progress else {"disable": True}))
     for learned in bar:
-        k, policy = learned.iteration, judge.tabulate(learned.policy, learned.iteration)
+        k, policy = learned.k, judge.tabulate(learned.policy, learned.k)
         mu, model = judge.crowd([policy]), judge.seen(learned.population)
         row = dict(iteration=k, e=judge.gap(policy, model), e_true=judge.gap(policy, mu))
         row |= dict(epsilon_cnf=judge.wasserstein(model, mu))

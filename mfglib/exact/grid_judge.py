@@ -17,7 +17,7 @@ from mfglib.exact.grid import Grid, GridPopulation, grid_of
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, require_unbounded
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.judge import require_certifiable
-from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.learn.densities import GaussianPolicy
 from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture, sampler
 from mfglib.protocols import Game, Policy, Population
 from mfglib.seeds import generator
@@ -185,25 +185,5 @@ def _atoms(policy: Policy, t: int, x: Tensor, random: torch.Generator) -> Tensor
     if isinstance(policy, Still):
         return (policy.std * z).expand(len(x), -1)
     if isinstance(policy, GaussianPolicy):
-        mean, std = policy(t, x)
-        return mean + std * z
-    if isinstance(policy, MixturePolicy):
-        return _mixture_quantiles(*policy(t, x))
+        return policy.atoms(t, x, z)
     return sampler(policy, random)(t, x.repeat_interleave(DRAWS, 0)).view(len(x), DRAWS)
-
-
-def _mixture_quantiles(log_weight: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Quantiles (m, S) at midpoints of mixtures of J Gaussians: (m, J), (m, J, 1), (m, J, 1), by bisection,
-    with the mixtures' own mean and variance."""
-    weight, mean, std = log_weight.exp()[:, None], mean.transpose(1, 2), std.transpose(1, 2)  # (m, 1, J)
-    u = (torch.arange(QUANTILES) + 0.5) / QUANTILES
-    low = (mean - 6 * std).amin(2).expand(-1, QUANTILES).clone()
-    high = (mean + 6 * std).amax(2).expand(-1, QUANTILES).clone()
-    for _ in range(30):
-        middle = (low + high) / 2
-        below = (weight * torch.special.ndtr((middle[..., None] - mean) / std)).sum(2) < u
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    atoms, centre = (low + high) / 2, (weight * mean).sum(2)
-    spread = ((weight * (std.square() + mean.square())).sum(2) - centre.square()).clamp_min(0).sqrt()
-    off = atoms - atoms.mean(1, keepdim=True)
-    return centre + off * spread / off.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
