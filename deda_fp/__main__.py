@@ -33,11 +33,12 @@ def errors(arguments: argparse.Namespace) -> None:
     """The theorem's error terms of a finished DEDA-FP run with uniform averaging, into its errors.csv."""
     game, directory = GAMES[arguments.game], arguments.directory
     try:
+        stored = replay(game, directory)
         settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
         found = settings["algorithm"], settings["averaging"]["attributes"].get("name")
         if found != ("deda-fp", "uniform"):
             raise ValueError(f"expected a deda-fp run with uniform averaging, got {found}")
-        judge, learners = judge_of(game, arguments.cells), list(replay(game, directory))
+        judge, learners = judge_of(game, arguments.cells), list(stored)
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise SystemExit(f"{directory}: {error}") from error
     table = error_terms(judge, learners, total=len(learners))

@@ -85,7 +85,7 @@ def matrix(name: str, value: Any, rows: int, columns: int) -> np.ndarray:
     raise ValueError(f"{name}: expected {square}shape ({rows}, {columns}), got shape {v.shape}")
 
 
-def cost(name: str, value: Any, size: int, *, positive: bool = False) -> np.ndarray:
+def cost_matrix(name: str, value: Any, size: int, *, positive: bool = False) -> np.ndarray:
     """A symmetric weight matrix W of a cost vᵀ W v: positive semi-definite, or definite if `positive`."""
     W = matrix(name, value, size, size)
     bound = "> 0" if positive else ">= 0"
@@ -99,7 +99,7 @@ def cost(name: str, value: Any, size: int, *, positive: bool = False) -> np.ndar
     return W
 
 
-def spread(name: str, value: Any, size: int) -> np.ndarray:
+def std_factor(name: str, value: Any, size: int) -> np.ndarray:
     """A standard deviation: scalar or (size,) >= 0, or a factor L of shape (size, size) with covariance L Lᵀ."""
     L = matrix(name, value, size, size)
     if np.ndim(value) < 2 and (L < 0).any():

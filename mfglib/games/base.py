@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def squares(v: Tensor) -> Tensor:
+def squared_norm(v: Tensor) -> Tensor:
     """|v|² of v: (n, d) -> (n,). Coordinates are added one by one: torch's own sum is slow for so few (decision G1)."""
     return sum(v.square().unbind(-1))
 
@@ -36,7 +36,7 @@ def _copied(value: bytes, shape: tuple[int, ...], dtype: torch.dtype, device: to
     return torch.tensor(np.frombuffer(value).reshape(shape), dtype=dtype, device=device)
 
 
-def described(game: Any) -> str:
+def game_repr(game: Any) -> str:
     """The class of a game and the attributes named as its parameters: its repr."""
     values = {name: getattr(game, name) for name in inspect.signature(type(game)).parameters}
     for name, v in values.items():

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from mfglib.checks import integer, number
-from mfglib.games.base import clip, squares
+from mfglib.games.base import clip, squared_norm
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -43,7 +43,7 @@ class BeachBar(BoundedGame):
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, 1), a: (n, 1). `population` may be None if c_m = 0."""
-        total = self.c_x * squares(x - self.bar) + self.c_a * squares(clip(a, self.a_bound))
+        total = self.c_x * squared_norm(x - self.bar) + self.c_a * squared_norm(clip(a, self.a_bound))
         if self.c_m:
             total = total + self.c_m * population.log_prob(t, x).to(x).exp()
         return -total

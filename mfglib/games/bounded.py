@@ -9,7 +9,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from mfglib.checks import vector
-from mfglib.games.base import clip, constant, described
+from mfglib.games.base import clip, constant, game_repr
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
 
@@ -93,4 +93,4 @@ class BoundedGame:
 
     step.noise_after_move = True  # a `step` of one's own has no such mark, and is not looked ahead through
 
-    __repr__ = described
+    __repr__ = game_repr

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mfglib.checks import array, integer, number
-from mfglib.games.base import clip, squares
+from mfglib.games.base import clip, squared_norm
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -74,7 +74,7 @@ class FourRooms(BoundedGame):
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, 2), a: (n, 2). `population` may be None if c_m = 0."""
-        total = self.c_a * squares(clip(a, self.a_bound))
+        total = self.c_a * squared_norm(clip(a, self.a_bound))
         if self.c_m:
             total = total + self.c_m * (population.log_prob(t, x).to(x).exp() + self.epsilon).log()
         return -total

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import array, cost, integer, matrix, spread, vector
-from mfglib.games.base import clip, constant, described
+from mfglib.checks import array, cost_matrix, integer, matrix, std_factor, vector
+from mfglib.games.base import clip, constant, game_repr
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -66,10 +66,13 @@ class LinearQuadratic:
         self.state_dim, self.action_dim = integer("state dimension", d, at_least=1), integer("k", k, at_least=1)
         self.horizon = integer("horizon", horizon, at_least=1)
         self.A, self.A_bar, self.B = matrix("A", A, d, d), matrix("A_bar", A_bar, d, d), matrix("B", B, d, k)
-        self.c_x, self.c_m = cost("c_x", c_x, d), cost("c_m", c_m, d)
-        self.c_a = cost("c_a", c_a, k, positive=True)
+        self.c_x, self.c_m = cost_matrix("c_x", c_x, d), cost_matrix("c_m", c_m, d)
+        self.c_a = cost_matrix("c_a", c_a, k, positive=True)
         self.x_target, self.initial_mean = vector("x_target", x_target, d), vector("initial_mean", initial_mean, d)
-        self.initial_std, self.noise_std = spread("initial_std", initial_std, d), spread("noise_std", noise_std, d)
+        self.initial_std, self.noise_std = (
+            std_factor("initial_std", initial_std, d),
+            std_factor("noise_std", noise_std, d),
+        )
         self.x_bound, self.a_bound = _bound("x_bound", x_bound, d), _bound("a_bound", a_bound, k)
         self.initial_law, self.noise_law = _law("initial_law", initial_law), _law("noise_law", noise_law)
 
@@ -144,7 +147,7 @@ class LinearQuadratic:
             total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
         return -total
 
-    __repr__ = described
+    __repr__ = game_repr
 
 
 def _law(name: str, value: str) -> str:

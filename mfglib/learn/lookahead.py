@@ -128,7 +128,7 @@ class LookaheadPolicy:
 
 
 CHUNK = 2048  # states at a time: with their candidates they should stay in a cache
-FINER = 3  # candidates a side of the second look
+REFINEMENT = 3  # candidates a side of the second look
 
 
 def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | None, *, jitter: bool = True) -> Tensor:
@@ -143,8 +143,8 @@ def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | 
 
 
 def around(game: Game, x: Tensor, a: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    """FINER^k actions (n, FINER^k, k) in a cell of the partition of `candidates`, laid around each a: (n, k)."""
-    return a[:, None] + _stratified(game, x, FINER, generator, True) / (_side(game, number) - 1)
+    """REFINEMENT^k actions (n, REFINEMENT^k, k) in a cell of the partition of `candidates`, laid around each a: (n, k)."""
+    return a[:, None] + _stratified(game, x, REFINEMENT, generator, True) / (_side(game, number) - 1)
 
 
 def _side(game: Game, number: int) -> int:
