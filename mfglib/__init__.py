@@ -18,11 +18,9 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
-        "Solution": "mfglib.solver",
-        "best_response_gap": "mfglib.judge",
-        "check_game": "mfglib.protocols",
-        "exploitability": "mfglib.judge",
-        "replay": "mfglib.runs.replay",
-        "solve": "mfglib.solver",
+        "mfglib.judge": "best_response_gap exploitability",
+        "mfglib.protocols": "check_game",
+        "mfglib.runs.replay": "replay",
+        "mfglib.solver": "Solution solve",
     },
 )

@@ -17,16 +17,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def on_demand(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package that imports a name's home, a module, when asked for it."""
+    """`__getattr__`, `__dir__` and `__all__` of a package that imports a module when it is asked for one of the names
+    that live there: homes maps modules to their names, with spaces between."""
+    modules = _by_name(homes)
 
     def load(name: str) -> Any:
-        if name not in homes:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(homes[name]), name)
+        value = getattr(importlib.import_module(modules[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 
-    return load, lambda: sorted(homes), sorted(homes)
+    return load, lambda: sorted(modules), sorted(modules)
+
+
+def _by_name(homes: dict[str, str]) -> dict[str, str]:
+    return {name: module for module, names in homes.items() for name in names.split()}
 
 
 # --- which files
@@ -96,7 +102,7 @@ def _homes(file: Path | None) -> dict[str, str]:
         return {}
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "on_demand":
-            return ast.literal_eval(node.args[1])
+            return _by_name(ast.literal_eval(node.args[1]))
     return {}
 
 

@@ -5,14 +5,11 @@ from mfglib.sources import on_demand
 __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
-        "BeachBar": "mfglib.games.beach_bar",
-        "BoundedGame": "mfglib.games.bounded",
-        "Domain": "mfglib.games.domain",
-        "FourRooms": "mfglib.games.four_rooms",
-        "Game": "mfglib.protocols",
-        "Law": "mfglib.games.bounded",
-        "LinearQuadratic": "mfglib.games.linear_quadratic",
-        "Population": "mfglib.protocols",
-        "check_game": "mfglib.protocols",
+        "mfglib.games.beach_bar": "BeachBar",
+        "mfglib.games.bounded": "BoundedGame Law",
+        "mfglib.games.domain": "Domain",
+        "mfglib.games.four_rooms": "FourRooms",
+        "mfglib.games.linear_quadratic": "LinearQuadratic",
+        "mfglib.protocols": "Game Population check_game",
     },
 )

@@ -143,7 +143,7 @@ def candidates(game: Game, x: Tensor, number: int, generator: torch.Generator | 
 
 
 def around(game: Game, x: Tensor, a: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    """REFINEMENT^k actions (n, REFINEMENT^k, k) in a cell of the partition of `candidates`, laid around each a: (n, k)."""
+    """REFINEMENT^k actions (n, M, k) in a cell of the partition of `candidates`, laid around each a: (n, k)."""
     return a[:, None] + _stratified(game, x, REFINEMENT, generator, True) / (_side(game, number) - 1)
 
 

@@ -5,10 +5,8 @@ from mfglib.sources import on_demand
 __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
-        "RunDirectory": "mfglib.runs.directory",
-        "describe": "mfglib.runs.identity",
-        "learners_file": "mfglib.runs.directory",
-        "replay": "mfglib.runs.replay",
-        "write": "mfglib.runs.directory",
+        "mfglib.runs.directory": "RunDirectory learners_file write",
+        "mfglib.runs.identity": "describe",
+        "mfglib.runs.replay": "replay",
     },
 )
