@@ -12,7 +12,7 @@ from mfglib.checks import require_time
 from mfglib.protocols import Policy
 
 
-class Greedy(nn.Module):
+class MeanPolicy(nn.Module):
     """A policy that acts by the mean of another: a best response without its exploration noise."""
 
     def __init__(self, policy: Policy) -> None:
@@ -25,10 +25,14 @@ class Greedy(nn.Module):
     def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
         raise NotImplementedError("a greedy policy has no density: it puts all its mass on its mean")
 
+    def atoms(self, t: int, x: Tensor, z: Tensor) -> Tensor:
+        """Equally likely actions (n, S) that stand for the distribution of a single action: here, the mean alone."""
+        return self.policy.mean(t, x)
+
     mean = sample
 
 
-class Still:
+class NoisePolicy:
     """The policy a ~ N(0, diag std²), std: (k,); it never acts if that is 0."""
 
     def __init__(self, std: Tensor) -> None:
@@ -46,6 +50,9 @@ class Still:
     def mean(self, t: int, x: Tensor) -> Tensor:
         return x.new_zeros(len(x), len(self.std))
 
+    def atoms(self, t: int, x: Tensor, z: Tensor) -> Tensor:
+        return (self.std * z).expand(len(x), -1)
+
 
 class AffinePolicy:
     """a ~ N(K_t x + k_t, diag(std)²), in float64; the form of every exact LQ best response.
@@ -61,6 +68,11 @@ class AffinePolicy:
         if require_time(t, len(self.K)) == len(self.K):
             return x.new_zeros(len(x), self.k.shape[-1])
         return x @ self.K[t].T.to(x) + self.k[t].to(x)
+
+    def atoms(self, t: int, x: Tensor, z: Tensor) -> Tensor:
+        """Equally likely actions (n, S) that stand for the distribution of a single action, as z: (S,) for N(0, 1)."""
+        mean = self.mean(t, x)
+        return mean + self.std.to(x) * z if self.std.any() else mean
 
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean = self.mean(t, x)
@@ -91,7 +103,7 @@ def sampler(policy: Policy, generator: torch.Generator) -> Callable[[int, Tensor
     return policy.sample
 
 
-class UniformMixture:
+class EpisodeMixture:
     """The average policy of Algo. 1: at the start of an episode each agent draws one policy, and keeps it.
 
     Its population is the weighted mixture of the policies' populations. No policy of (t, x) alone is the same thing

@@ -1,11 +1,17 @@
 """How a population answers: sample(t, n), log_prob(t, x), mean(t)."""
 
 import math
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import require_time
+from mfglib.checks import integer, require_time
+from mfglib.games.cells import Cells
+from mfglib.games.domain import Domain
+from mfglib.protocols import Population
+from mfglib.seeds import generator as generator_of
 
 
 class Particles:
@@ -79,7 +85,7 @@ def _square_distance(x: Tensor, columns: Tensor, out: Tensor | None = None, buff
     return total
 
 
-class GaussianFlow:
+class GaussianPath:
     """A population that is Gaussian at every t: mean (T+1, d), cov (T+1, d, d). Exact for unbounded LQ."""
 
     def __init__(self, mean: Tensor, cov: Tensor) -> None:
@@ -111,3 +117,135 @@ class MeanPath:
 
     def mean(self, t: int) -> Tensor:
         return self.path[t]
+
+
+class Repeated:
+    """A population that will be asked for its log-density at `x`: (n·M, d), states that repeat, and answers with
+    `known(t)`: (n·M,), which need not look each of them up."""
+
+    def __init__(self, population: Population, x: Tensor, known: Callable[[int], Tensor]) -> None:
+        self.population, self.x, self.known = population, x, known
+        self.mean, self.sample = population.mean, getattr(population, "sample", None)
+
+    def log_prob(self, t: int, x: Tensor) -> Tensor:
+        return self.known(t) if x is self.x else self.population.log_prob(t, x)
+
+
+CELLS = {1: 800, 2: 160}  # of a table, along the longest side
+
+
+class CellPopulation:
+    """A density that is constant in each of many cells: mass (T+1, m), on `grid`, the cells.
+
+    A cell is drawn by the alias method (Walker, 1977; Vose, IEEE Trans. Softw. Eng. 17, 1991), then a uniform place in
+    it, on `device`. Samples and `log_prob` belong to the same distribution, exactly.
+
+    `means`: (T+1, d) if they are known better than by the mass, else None.
+    """
+
+    def __init__(self, grid: Cells, mass: Tensor, means: Tensor | None = None, device: str = "cpu") -> None:
+        self.grid, self.mass, self.means, self.device = grid, mass, means, device
+        self._tables: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, grid: Cells, population: Population, horizon: int) -> "CellPopulation":
+        """Any population, by its log-density at the cells' centres and its own mean.
+
+        The mass of one that only knows its mean, as `MeanPath`, is NaN: it serves games that ask for no density.
+        """
+        if isinstance(population, CellPopulation) and population.grid is grid:
+            return population
+        times, mass = range(horizon + 1), torch.full((), torch.nan, dtype=torch.float64)
+        with torch.no_grad():
+            if hasattr(population, "log_prob"):
+                x = grid.x.float()
+                mass = torch.stack([population.log_prob(t, x).double().cpu().exp() * grid.volume for t in times])
+            means = torch.stack([population.mean(t).double().cpu() for t in times])
+        return cls(grid, mass.expand(len(times), len(grid.x)), means)
+
+    @classmethod
+    @torch.no_grad()
+    def tabulate(
+        cls, population: Population, domain: Domain, horizon: int, cells: int | None = None, device: str = "cpu"
+    ) -> "CellPopulation":
+        """A table of any population with a density on `domain`, for sampling and densities at a speed no network
+        reaches: the density at the centres of `cells` along the longest side (800 if d = 1, 160 if d = 2), scaled to a
+        total of 1. How far the table is from the population is set by the number of cells.
+
+        Raises ValueError for more than two dimensions, if the cells' lines miss a wall, and for a population that has
+        no mass in the cells.
+        """
+        if domain.state_dim not in CELLS:
+            raise ValueError(f"domain: expected one or two dimensions, got {domain.state_dim}")
+        grid = Cells(domain, CELLS[domain.state_dim] if cells is None else cells)
+        x = (torch.from_numpy(grid.lower_corners() + grid.h / 2)).float().to(device)
+        density = torch.stack([population.log_prob(t, x).exp().double().cpu() for t in range(horizon + 1)])
+        total = density.sum(1, keepdim=True)
+        if not (total.isfinite() & (total > 0)).all():
+            raise ValueError("population: expected a finite density with some mass in the cells at every time")
+        mass = density / total
+        return cls(grid, mass, (mass @ x.double().cpu()).float().to(device), device)
+
+    def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n independent states, uniform within their cells: (n, d)."""
+        require_time(t, len(self.mass) - 1)
+        if not self._tables:
+            mass = self.mass.clamp_min(0) / self.mass.clamp_min(0).sum(1, keepdim=True)
+            shares, others = zip(*(alias_table(row) for row in mass.numpy()), strict=True)
+            places = (torch.from_numpy(v).float() for v in (self.grid.lower_corners(), self.grid.h))
+            tables = torch.from_numpy(np.stack(shares)), torch.from_numpy(np.stack(others)), *places
+            self._tables = tuple(table.to(self.device) for table in tables)
+        share, other, corners, h = self._tables
+        options = dict(generator=generator, device=self.device)
+        cell = torch.randint(len(corners), (n,), dtype=torch.int32, **options)
+        keep = torch.rand(n, **options) < share[t].index_select(0, cell)
+        cell = torch.where(keep, cell, other[t].index_select(0, cell))
+        place = torch.rand(n, len(h), **options)
+        return corners.index_select(0, cell).addcmul_(place, h)
+
+    def log_prob(self, t: int, x: Tensor) -> Tensor:
+        """Log of the density in the cells of x: (n, d) -> (n,); −inf in walls and outside. On a line between cells, of
+        the one above it."""
+        cell, mass = self.grid.find(x.to(self.device)), self.mass[require_time(t, len(self.mass) - 1)]
+        result = (mass.to(cell.device).index_select(0, cell.clamp_min(0)) / self.grid.volume).log()
+        return torch.where(cell < 0, -torch.inf, result).to(x)
+
+    def mean(self, t: int) -> Tensor:
+        require_time(t, len(self.mass) - 1)
+        return self.mass[t] @ self.grid.x if self.means is None else self.means[t]
+
+    def density(self, t: int) -> np.ndarray:
+        """The density on the whole lattice, NaN in walls: (n_1,) or (n_1, n_2)."""
+        values = np.append((self.mass[t] / self.grid.volume).numpy(), np.nan)  # index −1: a wall
+        return values[self.grid.index]
+
+    def stream(
+        self, t: int, n: int, chunk: int = 1 << 18, *, seed: int = 0, part: int = 0, parts: int = 1
+    ) -> Iterator[Tensor]:
+        """n independent states in chunks (chunk, d), with memory for one of them. Each chunk has a generator of its
+        own, from the seed and its number: `parts` processes that take the chunks `part`, part + parts, ... draw
+        together what one process draws."""
+        chunks = -(-integer("n", n, at_least=1) // integer("chunk", chunk, at_least=1))
+        if not 0 <= part < integer("parts", parts, at_least=1):
+            raise ValueError(f"part: expected an integer in 0..{parts - 1}, got {part!r}")
+        for i in range(part, chunks, parts):
+            yield self.sample(t, min(chunk, n - i * chunk), generator_of(seed, "stream", t, i, device=self.device))
+
+
+def alias_table(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of probabilities (m,): what share of draws of a uniform cell stay in it (m,), and where the others go (m,).
+
+    `scipy.stats.sampling.DiscreteAliasUrn` is faster on a CPU, but takes no torch generator and no GPU.
+    """
+    m = len(mass)
+    scaled = mass * m
+    share, other = np.ones(m), np.arange(m)
+    small, large = list(np.flatnonzero(scaled < 1)), list(np.flatnonzero(scaled >= 1))
+    left = scaled.tolist()
+    while small and large:
+        i, j = small.pop(), large[-1]
+        share[i], other[i] = left[i], j
+        left[j] -= 1 - left[i]
+        if left[j] < 1:
+            small.append(large.pop())
+    return share.astype(np.float32), other.astype(np.int32)

@@ -26,7 +26,7 @@ from mfglib.learn.densities import GaussianPolicy, MixturePolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow
 from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy
 from mfglib.learn.ppo import PPOConfig
-from mfglib.policies import UniformMixture
+from mfglib.policies import EpisodeMixture
 from mfglib.populations import Particles
 from mfglib.presets import PRESETS, Config
 from mfglib.rollout import rollout
@@ -401,7 +401,7 @@ BAR = BeachBar(horizon=3)
 
 def test_algorithms_differ_only_in_the_policy_and_population_that_they_carry():
     one, two, three = (tiny(BAR, algorithm=name, iterations=2) for name in ("algo-1", "algo-2", "deda-fp"))
-    assert isinstance(one.policy, UniformMixture) and len(one.policy.policies) == 2
+    assert isinstance(one.policy, EpisodeMixture) and len(one.policy.policies) == 2
     np.testing.assert_allclose(one.policy.weights, 0.5)
     assert isinstance(one.population, Particles) and isinstance(two.population, Particles)
     assert one.population.x.shape == two.population.x.shape == (4, TINY.agents, 1)  # the same N

@@ -6,7 +6,7 @@ import torch
 from helpers import gen
 
 from mfglib.games import Game, LinearQuadratic, check_game
-from mfglib.populations import GaussianFlow, MeanPath
+from mfglib.populations import GaussianPath, MeanPath
 
 EYE = np.eye(2)
 
@@ -152,7 +152,7 @@ def test_population_may_be_none_exactly_where_it_is_not_used():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_results_have_the_dtype_of_the_states_whatever_that_of_the_population(dtype):
     game = LinearQuadratic()
-    population = GaussianFlow(torch.ones(21, 1).double(), torch.ones(21, 1, 1).double())
+    population = GaussianPath(torch.ones(21, 1).double(), torch.ones(21, 1, 1).double())
     x, a = torch.zeros(3, 1, dtype=dtype), torch.zeros(3, 1, dtype=dtype)
     assert game.step(0, x, a, population, gen()).dtype == dtype
     assert game.reward(0, x, a, population).dtype == dtype

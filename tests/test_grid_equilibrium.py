@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mfglib.exact import grid_equilibrium, grid_fictitious_play, lq_equilibrium
-from mfglib.exact.dynamic_programming import grid_best_response, grid_play
+from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
 from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 
@@ -21,7 +21,7 @@ each_game = pytest.mark.parametrize(("game", "cells"), GAMES.values(), ids=GAMES
 def test_equilibrium_is_what_it_says(game, cells):
     eq = grid_equilibrium(game, cells, 0.01)
     assert 0 <= eq.exploitability <= 0.01 * eq.first
-    play = grid_play(grid_of(game, cells), eq.policy)  # judged here anew
+    play = grid_evaluate(grid_of(game, cells), eq.policy)  # judged here anew
     best = grid_best_response(grid_of(game, cells), play.population).value
     assert (eq.value, eq.exploitability) == pytest.approx((play.value, best - play.value), rel=1e-9, abs=1e-9)
     torch.testing.assert_close(eq.population.mass, play.population.mass)
@@ -31,11 +31,11 @@ def test_equilibrium_is_what_it_says(game, cells):
 
 @each_game
 def test_first_is_the_exploitability_of_never_acting(game, cells):
-    class Still:
+    class NoAction:
         def sample(self, t, x):
             return torch.zeros(len(x), game.action_dim)
 
-    play = grid_play(grid_of(game, cells), Still())
+    play = grid_evaluate(grid_of(game, cells), NoAction())
     first = grid_best_response(grid_of(game, cells), play.population).value - play.value
     assert grid_fictitious_play(game, 1, cells=cells).first == pytest.approx(first, rel=1e-12)
 
@@ -110,10 +110,10 @@ def test_average_is_in_occupancy():
     """After two steps: each cell's mixture of the two best responses, by the mass that each brings."""
     game, cells = BeachBar(horizon=4), 40
     one, two = (grid_fictitious_play(game, k, cells=cells) for k in (1, 2))
-    p = two.policy.probabilities
+    p = two.policy.shares
     assert ((p > 0).sum(2) <= 2).all() and ((p > 0).sum(2) == 2).any()
     np.testing.assert_allclose(p.sum(2), 1)
-    first = one.policy.probabilities.argmax(2, keepdim=True)
+    first = one.policy.shares.argmax(2, keepdim=True)
     split = p.gather(2, first)[..., 0]
     mixed = (split > 0) & (split < 1)
     share = one.population.mass[:-1] / two.population.mass[:-1] / 2  # half of all agents follow the first

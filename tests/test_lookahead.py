@@ -7,8 +7,8 @@ from helpers import Congestion, gen
 from scipy.stats import chisquare, wasserstein_distance
 
 from mfglib.checks import DivergenceError
-from mfglib.exact.dynamic_programming import grid_best_response, grid_play
-from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
+from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.lookahead import (
@@ -24,7 +24,8 @@ from mfglib.learn.lookahead import (
     lookahead,
 )
 from mfglib.learn.networks import Place
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
+from mfglib.populations import CellPopulation
 from mfglib.seeds import isolated
 
 BAR, ROOMS, LQ = BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper()
@@ -48,10 +49,10 @@ def crowd_of(game):
     """A smooth, fixed crowd: two heaps on the beach, one in a corner of the rooms, and on LQ those who do not act."""
     grid = grid_of(game, CELLS[game])
     if game is LQ:
-        return grid_play(grid, Still(torch.zeros(1))).population
+        return grid_evaluate(grid, NoisePolicy(torch.zeros(1))).population
     corner = (grid.x - torch.tensor([0.0, 0.5]).double()[: game.state_dim]).norm(dim=1)
     weight = (-corner / 0.1).exp() if game is ROOMS else 1.1 + torch.sin(7 * grid.x[:, 0])
-    return GridPopulation(grid, (weight / weight.sum()).expand(game.horizon + 1, -1))
+    return CellPopulation(grid, (weight / weight.sum()).expand(game.horizon + 1, -1))
 
 
 class Known:
@@ -227,7 +228,7 @@ def test_policy_has_no_density_and_no_other_times():
 @pytest.mark.parametrize(("game", "worst"), [(BAR, 0.02), (LQ, 0.05), (ROOMS, 0.1)], ids=["bar", "LQ", "rooms"])
 def test_best_response_is_nearly_optimal_and_its_values_are_the_grids(game, worst, seed):
     crowd, values, options = crowd_of(game), fresh(game), dict(cells=CELLS[game], samples=4)
-    before = best_response_gap(game, Still(torch.zeros(game.action_dim)), crowd, gen(), **options)
+    before = best_response_gap(game, NoisePolicy(torch.zeros(game.action_dim)), crowd, gen(), **options)
     losses = fit_values(game, crowd, values, CONFIG, gen(seed), steps=200)
     assert set(losses) == {"critic_loss"} and 0 <= losses["critic_loss"] < 1
     policy = LookaheadPolicy(game, crowd, values, 49)
@@ -248,7 +249,7 @@ def test_best_response_is_nearly_optimal_and_its_values_are_the_grids(game, wors
 def test_values_are_expectations_over_the_noise(noise):
     game = BeachBar(horizon=1, c_m=0.0, noise_bound=noise)
     values, z = fresh(game), torch.linspace(0.42, 0.58, 9)[:, None]
-    crowd = GridPopulation(grid_of(game, 60), torch.full((2, 60), 1 / 60))
+    crowd = CellPopulation(grid_of(game, 60), torch.full((2, 60), 1 / 60))
     fit_values(game, crowd, values, LookaheadConfig(), gen(), steps=200)
     exact = -25 * ((z - 0.5) ** 2 + noise**2 / 3)[:, 0]  # the ends are out of reach but for 2%
     torch.testing.assert_close(values(0, z).detach(), exact, atol=0.3, rtol=0)

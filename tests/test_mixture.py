@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from mfglib.games import LinearQuadratic
 from mfglib.learn.densities import GaussianPolicy, MixturePolicy
-from mfglib.policies import AffinePolicy, UniformMixture
+from mfglib.policies import AffinePolicy, EpisodeMixture
 from mfglib.rollout import rollout
 from mfglib.seeds import isolated
 
@@ -102,7 +102,7 @@ def always(a, std=0.0):
     return AffinePolicy(torch.zeros(T, 1, 1), torch.full((T, 1), a), std=std)
 
 
-LEFT_RIGHT = UniformMixture([always(-1.0), always(1.0)], [0.3, 0.7])
+LEFT_RIGHT = EpisodeMixture([always(-1.0), always(1.0)], [0.3, 0.7])
 STRAIGHT = LinearQuadratic(A=1.0, B=1.0, A_bar=0.0, horizon=T, initial_mean=0.0, initial_std=0.0, noise_std=0.0)
 
 
@@ -122,7 +122,7 @@ def test_sampled_afresh_it_is_the_marginal_of_the_first_step_only():
 def test_population_is_the_mixture_of_the_policies_populations():
     game = LinearQuadratic(A=0.9, horizon=T, A_bar=0.0, initial_std=0.2, noise_std=0.1)
     parts, weights = [always(-1.0, 0.1), always(0.5, 0.3), always(2.0, 0.2)], np.array([0.5, 0.3, 0.2])
-    x = rollout(game, UniformMixture(parts, weights), n=40_000, generator=gen()).x
+    x = rollout(game, EpisodeMixture(parts, weights), n=40_000, generator=gen()).x
     alone = torch.stack([rollout(game, p, n=40_000, generator=gen(i + 1)).x for i, p in enumerate(parts)])
     for t in range(T + 1):
         share = torch.stack([torch.histc(y[t], 22, -4, 7) for y in (x, *alone)]) / 40_000
@@ -133,7 +133,7 @@ def test_population_is_the_mixture_of_the_policies_populations():
 
 @pytest.mark.parametrize("weights", [None, [1, 2, 5]])
 def test_assignment_has_the_frequencies_of_the_weights(weights):
-    mixture = UniformMixture([always(float(i)) for i in range(3)], weights)
+    mixture = EpisodeMixture([always(float(i)) for i in range(3)], weights)
     expected = np.full(3, 1 / 3) if weights is None else np.array([1, 2, 5]) / 8
     np.testing.assert_allclose(mixture.weights, expected)
     counts = torch.bincount(mixture.episode(20_000, gen()).member, minlength=3)
@@ -151,7 +151,7 @@ def test_each_policy_is_asked_once_a_step_and_only_for_its_agents():
             asked.append((t, self.i, len(x)))
             return 10 * x + self.i
 
-    mixture = UniformMixture([Recorder(0), Recorder(1), Recorder(2)], [0.5, 0.0, 0.5])
+    mixture = EpisodeMixture([Recorder(0), Recorder(1), Recorder(2)], [0.5, 0.0, 0.5])
     episode, x = mixture.episode(100, gen()), torch.arange(100.0)[:, None]
     for t in range(2):
         assert torch.equal(episode.sample(t, x, gen()), 10 * x + episode.member[:, None])
@@ -160,7 +160,7 @@ def test_each_policy_is_asked_once_a_step_and_only_for_its_agents():
 
 
 def test_mixtures_of_mixtures_keep_their_parts_too():
-    outer = UniformMixture([LEFT_RIGHT, BlackBox(always(0.0))], [0.5, 0.5])
+    outer = EpisodeMixture([LEFT_RIGHT, BlackBox(always(0.0))], [0.5, 0.5])
     r = rollout(STRAIGHT, outer, n=10_000, generator=gen())
     ends, counts = r.x[T].unique(return_counts=True)
     assert ends.tolist() == [-3.0, 0.0, 3.0]
@@ -168,7 +168,7 @@ def test_mixtures_of_mixtures_keep_their_parts_too():
 
 
 def test_same_generator_same_episode():
-    mixture = UniformMixture([always(-1.0, 0.5), always(1.0, 0.1)])
+    mixture = EpisodeMixture([always(-1.0, 0.5), always(1.0, 0.1)])
     first, again, other = (rollout(STRAIGHT, mixture, n=50, generator=gen(s)).x for s in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
@@ -195,6 +195,6 @@ def test_what_a_mixture_cannot_answer():
 )
 def test_weights_are_validated(weights, said):
     with pytest.raises(ValueError, match=f"weights: {said}"):
-        UniformMixture([always(0.0), always(1.0)], weights)
+        EpisodeMixture([always(0.0), always(1.0)], weights)
     with pytest.raises(ValueError, match="policies: expected at least one"):
-        UniformMixture([])
+        EpisodeMixture([])

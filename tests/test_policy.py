@@ -8,7 +8,7 @@ from torch.distributions import Independent, Normal
 
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Inputs, Place, TimeTable
-from mfglib.policies import AffinePolicy, Greedy, sampler
+from mfglib.policies import AffinePolicy, MeanPolicy, sampler
 from mfglib.schedules import AVERAGING, averaging_weights
 from mfglib.seeds import isolated
 
@@ -187,7 +187,7 @@ def test_gaussian_policy_refuses_times_outside_the_horizon(t):
 
 def test_greedy_acts_by_the_mean():
     policy, x = random_policy(), torch.randn(5, 2, generator=gen())
-    greedy = Greedy(policy)
+    greedy = MeanPolicy(policy)
     assert torch.equal(greedy.sample(1, x), policy.mean(1, x)) and torch.equal(greedy.mean(1, x), policy.mean(1, x))
     with pytest.raises(NotImplementedError, match="no density"):
         greedy.log_prob(1, x, policy.mean(1, x))

@@ -4,7 +4,7 @@ import torch
 from helpers import ROUNDING, gen
 from scipy.stats import chi2, gaussian_kde, kstest, multivariate_normal
 
-from mfglib.populations import GaussianFlow, MeanPath, Particles
+from mfglib.populations import GaussianPath, MeanPath, Particles
 
 
 def states(d, n=400, seed=0):
@@ -103,7 +103,7 @@ def gaussian(d):
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_gaussian_flow_is_gaussian(d):
     mean, cov = gaussian(d)
-    flow = GaussianFlow(mean, cov)
+    flow = GaussianPath(mean, cov)
     for t in range(3):
         x = flow.sample(t, 100_000, gen(t))
         law = multivariate_normal(mean[t], cov[t])
@@ -121,7 +121,7 @@ def test_gaussian_flow_is_gaussian(d):
 def test_gaussian_flow_samples_a_singular_law_and_has_no_density_there(rank):
     direction = torch.tensor([[1.0, 2.0]]).double()
     cov = rank * direction.T @ direction
-    flow = GaussianFlow(torch.ones(1, 2).double(), cov[None])
+    flow = GaussianPath(torch.ones(1, 2).double(), cov[None])
     x = flow.sample(0, 1000, gen()) - 1
     torch.testing.assert_close(x[:, 1], 2 * x[:, 0], atol=1e-6, rtol=0)
     assert x[:, 0].std().item() == pytest.approx(rank, abs=0.1)

@@ -10,7 +10,7 @@ from mfglib.games import LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.ppo import Critic, PPOConfig, _batch, best_response
-from mfglib.policies import AffinePolicy, Greedy
+from mfglib.policies import AffinePolicy, MeanPolicy
 from mfglib.populations import MeanPath
 from mfglib.rollout import Rollout, rollout
 from mfglib.seeds import isolated
@@ -37,14 +37,14 @@ def learners(game=GAME):
 )
 def test_best_response_is_nearly_optimal(game, population):
     policy, critic = learners(game)
-    before = best_response_gap(game, Greedy(policy), population, gen(5))
+    before = best_response_gap(game, MeanPolicy(policy), population, gen(5))
     losses = best_response(game, population, policy, critic, PPOConfig(agents=256), gen(1), updates=40)
-    gap = best_response_gap(game, Greedy(policy), population, gen(5))
+    gap = best_response_gap(game, MeanPolicy(policy), population, gen(5))
     path = torch.stack([population.mean(t) for t in range(game.horizon + 1)]).double()
     optimum = lq_best_response(game, path.numpy())
     assert gap < 0.03 * abs(optimum.value) and gap < 0.1 * before
     exact = AffinePolicy(torch.as_tensor(optimum.K), torch.as_tensor(optimum.k))
-    values = [rollout(game, p, population, n=20_000, generator=gen(6)).value for p in (Greedy(policy), exact)]
+    values = [rollout(game, p, population, n=20_000, generator=gen(6)).value for p in (MeanPolicy(policy), exact)]
     assert values[0] == pytest.approx(values[1], rel=0.04)  # and in rewards, without the certified gap
     assert set(losses) == {"policy_loss", "critic_loss"} and all(math.isfinite(v) for v in losses.values())
 
@@ -52,9 +52,9 @@ def test_best_response_is_nearly_optimal(game, population):
 def test_warm_start_goes_on_from_where_it_was():
     policy, critic = learners()
     best_response(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(1), updates=30)
-    first = best_response_gap(GAME, Greedy(policy), CROWD, gen(5))
+    first = best_response_gap(GAME, MeanPolicy(policy), CROWD, gen(5))
     best_response(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(2), updates=5)
-    assert best_response_gap(GAME, Greedy(policy), CROWD, gen(5)) < 2 * first + 0.01
+    assert best_response_gap(GAME, MeanPolicy(policy), CROWD, gen(5)) < 2 * first + 0.01
 
 
 def test_same_generator_same_best_response():

@@ -19,7 +19,7 @@ from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.lookahead import LookaheadConfig
 from mfglib.learn.ppo import PPOConfig
-from mfglib.policies import Greedy
+from mfglib.policies import MeanPolicy
 from mfglib.populations import MeanPath
 from mfglib.presets import PRESETS, learner_config, restored
 from mfglib.seeds import generator, isolated
@@ -56,10 +56,10 @@ def test_a_best_response_is_learned(kind):
     """Two fits, the second from the first: the exact gap falls to a small part of where it was."""
     config = SB3Config(kind, agents=64, gradient_steps=8, learning_rate=3e-3)
     policy = untrained(LQ, config)
-    gaps = [best_response_gap(LQ, Greedy(policy), PATH, generator(0, "gap"))]
+    gaps = [best_response_gap(LQ, MeanPolicy(policy), PATH, generator(0, "gap"))]
     for i in range(2):
         losses = fit_sb3(LQ, PATH, policy, config, seed=i, steps=10_000)
-        gaps.append(best_response_gap(LQ, Greedy(policy), PATH, generator(0, "gap")))
+        gaps.append(best_response_gap(LQ, MeanPolicy(policy), PATH, generator(0, "gap")))
     assert np.isfinite(list(losses.values())).all()
     assert gaps[1] < 0.2 * gaps[0] and gaps[2] < 0.06 * gaps[0]
 

@@ -4,6 +4,7 @@ Both sides use the tables of `mfglib.exact.grid`: a best response is optimal for
 is pushed forward, so that the gap between them is never negative but for the refinement of the maximum (1e-6).
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,47 +13,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfglib.exact.grid import Grid, GridPolicy, GridPopulation
+from mfglib.exact.grid import Grid
+from mfglib.exact.tables import TablePolicy
 from mfglib.policies import sampler
+from mfglib.populations import CellPopulation, Repeated
 from mfglib.protocols import Policy, Population
 from mfglib.seeds import generator
 
 SAMPLES = {1: 128, 2: 16}  # actions drawn to integrate a policy at each time, times the number of cells
-MOST = 1_000_000  # rows (cells times draws in the fullest cell) in memory at a time
+MAX_ROWS = 1_000_000  # rows (cells times draws in the fullest cell) in memory at a time
 ROWS = 1 << 16  # rows (cells times actions) that a game is asked for at a time: more would leave the CPU's cache
 
 
 @dataclass(frozen=True)
 class GridBestResponse:
-    """max_π J_μ(π) on the grid: `value`, V (T+1, m) at the centres, and the optimal actions (T, m, k)."""
+    """max_π J_μ(π) on the grid: `value`, V (T+1, m) at the centres, and the optimal policy."""
 
     value: float
     V: Tensor
-    actions: Tensor
+    policy: TablePolicy
+
+    @property
+    def actions(self) -> Tensor:
+        """The optimal actions (T, m, k)."""
+        return self.policy.actions[:, :, 0]
 
 
 @dataclass(frozen=True)
-class Play:
+class Evaluation:
     """What a policy does: the population μ^π that it makes, and J(π, μ) against the population it was judged by."""
 
-    population: GridPopulation
+    population: CellPopulation
     value: float
 
 
-class _AtCells(GridPopulation):
-    """A grid population asked at states x: (r · S, d), S in each of r cells in `rows`: no search."""
-
-    def __init__(self, population: GridPopulation, x: Tensor, rows: slice, S: int) -> None:
-        super().__init__(population.grid, population.mass, population.means)
-        self.x, self.rows, self.S = x, rows, S
-
-    def log_prob(self, t: int, x: Tensor) -> Tensor:
-        if x is not self.x:
-            return super().log_prob(t, x)
-        return (self.mass[t][self.rows] / self.grid.volume).log().repeat_interleave(self.S)
-
-
-def _by_rows(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _by_rows(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """For S actions a: (m, S, k) in each cell, in chunks of r cells: which, rewards (r, S) and displacements (r, S, d).
 
     Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean.
@@ -62,7 +57,7 @@ def _by_rows(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Itera
     for first in range(0, m, size):
         rows = slice(first, first + size)
         x, actions = grid.x[rows].repeat_interleave(S, 0), a[rows].reshape(-1, k)
-        asked = _AtCells(population, x, rows, S)
+        asked = Repeated(population, x, functools.partial(_at_rows, population, rows, S))
         reward = grid.game.reward(t, x, actions, asked).view(-1, S)
         if reward.isnan().any():
             raise ValueError(f"population: expected one with a density at t = {t}, as rewards need, got NaN rewards")
@@ -70,18 +65,23 @@ def _by_rows(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Itera
         yield rows, reward, move.view(-1, S, grid.state_dim)
 
 
-def _rewards(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Tensor:
+def _at_rows(population: CellPopulation, rows: slice, S: int, t: int) -> Tensor:
+    """The log-density of the cells in `rows`, each S times."""
+    return (population.mass[t][rows] / population.grid.volume).log().repeat_interleave(S)
+
+
+def _rewards(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Tensor:
     """Rewards (m, S) of S actions a: (m, S, k) in each cell."""
     return torch.cat([reward for _, reward, _ in _by_rows(grid, t, a, population)])
 
 
-def last_reward(grid: Grid, population: GridPopulation) -> Tensor:
+def last_reward(grid: Grid, population: CellPopulation) -> Tensor:
     """Rewards (m,) at the horizon, where nobody acts."""
     none = torch.zeros(len(grid.x), 1, grid.game.action_dim, dtype=torch.float64)
     return _rewards(grid, grid.game.horizon, none, population)[:, 0]
 
 
-def action_values(grid: Grid, t: int, a: Tensor, population: GridPopulation, ahead: Tensor) -> Tensor:
+def action_values(grid: Grid, t: int, a: Tensor, population: CellPopulation, ahead: Tensor) -> Tensor:
     """Q_t (m, S) of S actions a: (m, S, k) in each cell, where `ahead` = `grid.expected(V_{t+1})`: (m,)."""
     parts = _by_rows(grid, t, a, population)
     return torch.cat([reward + grid.gather(ahead, move, rows) for rows, reward, move in parts])
@@ -92,7 +92,7 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
 
     Each cell's best action is found on the lattice of actions, then on two lattices around it, 4 and 16 times finer.
     """
-    population = GridPopulation.of(grid, population)
+    population = CellPopulation.of(grid, population, grid.game.horizon)
     T, m, k = grid.game.horizon, len(grid.x), grid.game.action_dim
     bound = grid.actions.amax(0)
     spacing = 2 * bound / (round(len(grid.actions) ** (1 / k)) - 1)
@@ -110,49 +110,28 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
             better = value > V[t]
             best[t][better] = a[torch.arange(m), index][better]
             V[t] = torch.maximum(V[t], value)
-    return GridBestResponse(float(grid.initial @ V[0]), V, best)
-
-
-class GridActions:
-    """Any policy as a table: in each cell, actions (T, m, S, k), clipped to the bounds, and their shares (T, m, S)."""
-
-    def __init__(self, grid: Grid, actions: Tensor, shares: Tensor) -> None:
-        T, m = grid.game.horizon, len(grid.x)
-        if actions.shape[:2] != (T, m) or shares.shape != actions.shape[:3]:
-            raise ValueError(
-                f"actions, shares: expected shapes ({T}, {m}, S, {grid.game.action_dim}) and ({T}, {m}, S), got "
-                f"{tuple(actions.shape)} and {tuple(shares.shape)}"
-            )
-        bound = grid.actions.amax(0)
-        self.grid, self.actions, self.shares = grid, actions.double().clamp(-bound, bound), shares.double()
+    policy = TablePolicy(grid, best[:, :, None], torch.ones(T, m, 1))
+    return GridBestResponse(float(grid.initial @ V[0]), V, policy)
 
 
 # t, the mass (m,) of those who act -> actions (m, S, k) in each cell and their shares (m, S)
 Actions = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
 
-def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: float | None = None, seed: int = 0) -> Actions:
-    """A policy as weighted actions in each cell: exact for policies of this grid, else drawn.
+def actions_of(grid: Grid, policy: Policy, samples: float | None = None, seed: int = 0) -> Actions:
+    """A policy as weighted actions in each cell: exact for tables of this grid, else drawn.
 
     `samples` times m draws at each time, shared out by mass, at least one a cell: while the population is in a few
     cells, the same number in each would leave most of it to a few draws."""
     m = len(grid.x)
-    if isinstance(policy, GridBestResponse):
-        if policy.actions.shape[1] != m:
-            raise ValueError(f"policy: expected a best response on {m} cells, got one on {policy.actions.shape[1]}")
-        return lambda t, mass: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
-    if isinstance(policy, GridActions):
-        if policy.grid is not grid:
-            raise ValueError("policy: expected a table of actions on this grid, got one on another")
-        return lambda t, mass: (policy.actions[t], policy.shares[t])
-    if isinstance(policy, GridPolicy) and policy.grid is grid:
-        return lambda t, mass: _likely(grid, policy.probabilities[t].double())
+    if isinstance(policy, TablePolicy) and policy.grid is grid:
+        return lambda t, mass: policy.at(t)
     S = samples or SAMPLES[grid.state_dim]
     act = sampler(policy, generator(seed, "actions on a grid"))
     x = grid.x.float()
 
     def draw(t: int, mass: Tensor) -> tuple[Tensor, Tensor]:
-        counts = (S * m * mass / mass.sum().clamp_min(1e-300)).round().clamp(1, max(math.ceil(S), MOST // m)).long()
+        counts = (S * m * mass / mass.sum().clamp_min(1e-300)).round().clamp(1, max(math.ceil(S), MAX_ROWS // m)).long()
         cell = torch.arange(m).repeat_interleave(counts)
         a = act(t, x[cell]).double().cpu()
         if a.shape != (len(cell), grid.game.action_dim):
@@ -166,9 +145,9 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: float | N
     return draw
 
 
-def grid_play(
+def grid_evaluate(
     grid: Grid, policy: Any, population: Population | None = None, *, samples: float | None = None, seed: int = 0
-) -> Play:
+) -> Evaluation:
     """Push μ_0 forward under `policy` and add up J(π, μ), with μ the given population, or μ^π itself if None.
 
     A policy with `policies` and `weights` is a mixture drawn once an episode: each part's mass moves on its own.
@@ -178,8 +157,8 @@ def grid_play(
     # What each part draws at random averages out over the parts: together they draw as often as one policy would.
     samples = (samples or SAMPLES[grid.state_dim]) / len(policies)
     parts = [actions_of(grid, p, samples, seed + i) for i, p in enumerate(policies)]
-    own = GridPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
-    judge = own if population is None else GridPopulation.of(grid, population)
+    own = CellPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
+    judge = own if population is None else CellPopulation.of(grid, population, grid.game.horizon)
     mass = [float(w) * grid.initial for w in weights]
     value = 0.0
     for t in range(T):
@@ -192,25 +171,16 @@ def grid_play(
                 moved = moved + grid.scatter(flow[rows], move, rows)
             mass[i] = grid.push(moved)
     own.mass[T] = sum(mass)
-    return Play(own, value + _earned(own.mass[T], last_reward(grid, judge)))
+    return Evaluation(own, value + _earned(own.mass[T], last_reward(grid, judge)))
 
 
-def expected_rewards(grid: Grid, policy: GridPolicy, mass: Tensor, population: GridPopulation) -> float:
+def expected_rewards(grid: Grid, policy: TablePolicy, mass: Tensor, population: CellPopulation) -> float:
     """Σ_t of what agents with masses `mass`: (T+1, m) who follow `policy` earn in another population."""
     part, total = actions_of(grid, policy), _earned(mass[-1], last_reward(grid, population))
     for t in range(grid.game.horizon):
         a, shares = part(t, mass[t])
         total += _earned(mass[t][:, None] * shares, _rewards(grid, t, a, population))
     return total
-
-
-def _likely(grid: Grid, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """The lattice's actions (m, S, k) and their probabilities (m, S), without most of those that nobody takes."""
-    S = int((probabilities > 0).sum(1).max())
-    if 4 * S > len(grid.actions):
-        return grid.actions.expand(len(grid.x), -1, -1), probabilities
-    shares, index = probabilities.topk(S)
-    return grid.actions[index], shares
 
 
 def _earned(mass: Tensor, reward: Tensor) -> float:

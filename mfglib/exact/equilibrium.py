@@ -1,31 +1,28 @@
 """Equilibria on grids: fictitious play with exact best responses, exact averages and exact populations."""
 
 import itertools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from mfglib.checks import integer, number
-from mfglib.exact.dynamic_programming import (
-    Play,
-    action_values,
-    expected_rewards,
-    grid_best_response,
-    grid_play,
-    last_reward,
-)
-from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of
+from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
+from mfglib.exact.grid import Grid, grid_of
+from mfglib.exact.grid_learners import GridResponse, LastResponse, MirrorResponse, OccupancyAverage, OwnCrowd, still
+from mfglib.exact.tables import TablePolicy
+from mfglib.fictitious_play import fictitious_play
+from mfglib.populations import CellPopulation
+from mfglib.schedules import AVERAGING, Steps
+from mfglib.seeds import Random
 
 METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent")
 CELLS = {1: 400, 2: 40}  # along the longest side
 COARSEST = {1: 100, 2: 20}
-EVERY = 5  # iterations from one look at the exploitability to the next, as dear as an iteration
+CHECK_EVERY = 5  # check exploitability every 5 iterations: a check costs as much as an iteration
 INHERITED = 20  # iterations that the start from a coarser grid counts for: more would keep its errors for longer
 # Temperatures in units of the first exploitability, for rewards of any scale. Smoothed, 4-rooms and beach bar: three
 # times more or less is up to twice as slow. Mirror descent, 4-rooms: 0.1 is slow; beach bar: 0.013 does not converge.
@@ -40,8 +37,8 @@ class GridEquilibrium:
     policy that never acts. `history`: columns cells, iteration, exploitability and value.
     """
 
-    policy: GridPolicy
-    population: GridPopulation
+    policy: TablePolicy
+    population: CellPopulation
     value: float
     exploitability: float
     first: float
@@ -74,11 +71,11 @@ def grid_equilibrium(
         grids = _levels(game, cells)
         for grid in grids:
             gaps = []
-            first, begin = _judge(grid, grid_play(grid, _still(grid))), 0 if start is None else INHERITED
+            first, begin = _judge(grid, grid_evaluate(grid, still(grid))), 0 if start is None else INHERITED
             policies = _fictitious_play(grid, "search", 0.0, start)
             for k, policy, play in itertools.islice(policies, iterations + 1):  # noqa: B007 (the last is kept)
                 bar.update()
-                if k % EVERY and k < begin + iterations:
+                if k % CHECK_EVERY and k < begin + iterations:
                     continue
                 gap = _judge(grid, play)
                 rows.append(_row(grid, k, gap, play))
@@ -129,7 +126,7 @@ def grid_fictitious_play(
         if method not in TEMPERATURE:
             raise ValueError(f"temperature: expected None for method {method!r}, got {temperature!r}")
     grid = _grid(game, cells)
-    first = _judge(grid, grid_play(grid, _still(grid)))
+    first = _judge(grid, grid_evaluate(grid, still(grid)))
     if temperature is None:
         temperature = TEMPERATURE.get(method, 0.0) * first
     rows = []
@@ -142,106 +139,35 @@ def grid_fictitious_play(
 
 
 def _fictitious_play(
-    grid: Grid, method: str, temperature: float, start: GridPolicy | None = None
-) -> Iterator[tuple[int, GridPolicy, Play]]:
-    """k, the k-th average policy and its play, for k = 0, 1, ...; `start` counts for the first INHERITED."""
-    policy, begin = (_still(grid), 0) if start is None else (_prolonged(start, grid), INHERITED)
-    play = grid_play(grid, policy)
-    yield begin, policy, play
+    grid: Grid, method: str, temperature: float, start: TablePolicy | None = None
+) -> Iterator[tuple[int, TablePolicy, Evaluation]]:
+    """k, the k-th average policy and its evaluation, for k = 0, 1, ...; `start` counts for the first INHERITED."""
+    policy, begin = (still(grid), 0) if start is None else (_prolonged(start, grid), INHERITED)
+    crowd = OwnCrowd(grid)
+    crowd.fit(policy, begin, Random(0, begin))
+    yield begin, policy, crowd.evaluation
+    schedule = None if method == "search" else Steps(method if method in AVERAGING else "uniform")
+    response, average = GridResponse(grid, temperature), OccupancyAverage(policy, schedule)
     if method == "mirror descent":
-        yield from _mirror_descent(grid, play, temperature)
-    for k in itertools.count(begin + 1):
-        response = _response(grid, play.population, temperature / k)
-        answer = grid_play(grid, response, play.population)
-        step = 2 / (k + 1) if method == "linear" else 1 / k
-        if method == "search" and k > 1:
-            step = _searched(grid, policy, play, response, answer, k)
-        policy = _mixed(policy, play.population.mass, response, answer.population.mass, step)
-        play = grid_play(grid, policy)
-        yield k, policy, play
+        response, average = MirrorResponse(grid, temperature), LastResponse(policy)
+    for step in fictitious_play(response, average, crowd, start=begin + 1):
+        yield step.k, step.policy, step.population.evaluation
 
 
-def _searched(grid: Grid, policy: GridPolicy, play: Play, response: GridPolicy, answer: Play, k: int) -> float:
-    """The step after which the response would gain nothing any more, by a secant; between 1/(2k) and 1.
-
-    Where agents avoid each other this is about 1/k. Where they follow each other it is near 1, and 1/k would take
-    for ever. Only rewards are asked again, not moves.
-    """
-    old, new = play.population.mass, answer.population.mass
-    gain, trial = answer.value - play.value, 2 / k
-    crowd = GridPopulation(grid, old + trial * (new - old))
-    left = expected_rewards(grid, response, new, crowd) - expected_rewards(grid, policy, old, crowd)
-    return min(max(trial * gain / (gain - left), 1 / (2 * k)), 1.0) if left < gain else 1.0
-
-
-def _mirror_descent(grid: Grid, play: Play, temperature: float) -> Iterator[tuple[int, GridPolicy, Play]]:
-    total = torch.zeros_like(_still(grid).probabilities)
-    policy = GridPolicy(grid, total.softmax(2))
-    for k in itertools.count(1):
-        rate = 1 / (max(temperature, 1e-12) * math.sqrt(k))
-
-        def evaluate(t: int, q: Tensor, rate: float = rate, policy: GridPolicy = policy) -> Tensor:
-            total[t] += rate * (q - q.amax(1, keepdim=True))
-            return (policy.probabilities[t] * q).sum(1)
-
-        _backward(grid, play.population, evaluate)
-        policy = GridPolicy(grid, total.softmax(2))
-        play = grid_play(grid, policy)
-        yield k, policy, play
-
-
-def _response(grid: Grid, population: GridPopulation, temperature: float) -> GridPolicy:
-    """The best response on the lattice of actions, or the smoothed one."""
-    response = torch.zeros(grid.game.horizon, len(grid.x), len(grid.actions), dtype=torch.float64)
-
-    def choose(t: int, q: Tensor) -> Tensor:
-        if temperature == 0:
-            V, best = q.max(1)
-            response[t].scatter_(1, best[:, None], 1.0)
-            return V
-        response[t] = (q / temperature).softmax(1)
-        return temperature * ((q / temperature).logsumexp(1) - math.log(q.shape[1]))
-
-    _backward(grid, population, choose)
-    return GridPolicy(grid, response)
-
-
-def _backward(grid: Grid, population: GridPopulation, choose: Callable[[int, Tensor], Tensor]) -> None:
-    """Dynamic programming: at t = T−1, ..., 0, V_t (m,) = choose(t, Q_t (m, A))."""
-    V, a = last_reward(grid, population), grid.actions.expand(len(grid.x), -1, -1)
-    for t in reversed(range(grid.game.horizon)):
-        V = choose(t, action_values(grid, t, a, population, grid.expected(V)))
-
-
-def _mixed(policy: GridPolicy, mass: Tensor, other: GridPolicy, others: Tensor, step: float) -> GridPolicy:
-    """(1 − step) of agents with masses `mass`: (T+1, m) follow `policy`, the rest, with masses `others`, `other`: what
-    the average of them does in each cell. Where nobody is, `other`."""
-    old, new = (1 - step) * mass[:-1], step * others[:-1]
-    total = old + new
-    share = torch.where(total > 0, new / total, 1.0)[..., None]
-    return GridPolicy(policy.grid, torch.lerp(policy.probabilities, other.probabilities, share))
-
-
-def _still(grid: Grid) -> GridPolicy:
-    probabilities = torch.zeros(grid.game.horizon, len(grid.x), len(grid.actions), dtype=torch.float64)
-    probabilities[..., grid.actions.square().sum(1).argmin()] = 1
-    return GridPolicy(grid, probabilities)
-
-
-def _prolonged(policy: GridPolicy, grid: Grid) -> GridPolicy:
+def _prolonged(policy: TablePolicy, grid: Grid) -> TablePolicy:
     """A coarser grid's policy on `grid`: in each cell, that of the cell around it, with the nearest actions."""
     coarse = policy.grid
     nearest = torch.cdist(coarse.actions, grid.actions).argmin(1)
-    shape = len(policy.probabilities), len(grid.x), len(grid.actions)
-    probabilities = torch.zeros(shape, dtype=torch.float64)
-    return GridPolicy(grid, probabilities.index_add_(2, nearest, policy.probabilities[:, coarse.cell(grid.x)]))
+    probabilities = torch.zeros(len(policy.shares), len(grid.x), len(grid.actions), dtype=torch.float64)
+    probabilities.index_add_(2, nearest, policy.shares[:, coarse.cell(grid.x)])
+    return TablePolicy.on_lattice(grid, probabilities)
 
 
-def _judge(grid: Grid, play: Play) -> float:
+def _judge(grid: Grid, play: Evaluation) -> float:
     return max(grid_best_response(grid, play.population).value - play.value, 0.0)  # 0 but for rounding
 
 
-def _row(grid: Grid, k: int, gap: float, play: Play) -> dict[str, Any]:
+def _row(grid: Grid, k: int, gap: float, play: Evaluation) -> dict[str, Any]:
     return {"cells": int(max(grid.shape)), "iteration": k, "exploitability": gap, "value": play.value}
 
 

@@ -1,10 +1,8 @@
-"""Exact numbers of any policies against any populations, for the error terms of `deda_fp.theory.errors`.
+"""The judge of bounded games: exact numbers of any policies against any populations, on a grid."""
 
-A policy is tabulated once: in each cell of a grid, some actions and their shares. From then on everything about it is
-linear algebra, without sampling: two quantities that theory calls equal are equal to rounding.
-"""
-
-import inspect
+import functools
+from types import SimpleNamespace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,89 +10,157 @@ import torch
 from torch import Tensor
 
 from mfglib.checks import integer
-from mfglib.exact.dynamic_programming import GridActions, grid_best_response, grid_play
-from mfglib.exact.grid import Grid, GridPopulation, grid_of
-from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, require_unbounded
-from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.judge import require_certifiable
-from mfglib.learn.densities import GaussianPolicy
-from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture, sampler
-from mfglib.protocols import Game, Policy, Population
+from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
+from mfglib.exact.grid import Grid, grid_of, require_grid_game
+from mfglib.exact.tables import TablePolicy
+from mfglib.games.beach_bar import BeachBar
+from mfglib.games.bounded import BoundedGame
+from mfglib.games.linear_quadratic import LinearQuadratic
+from mfglib.policies import EpisodeMixture, sampler
+from mfglib.populations import CellPopulation
+from mfglib.protocols import Exploitability, Game, Policy, Population
 from mfglib.seeds import generator
 
-QUANTILES = 32  # atoms that stand for a Gaussian or a mixture of them
-DRAWS = 64  # of a policy whose law is not explicit
-TAIL = 5.5  # standard deviations between a population and the box around an unbounded game
+REPEATS = 4  # of a certificate with an error, each with its own draws of actions
+CERTIFIED = {1: 200, 2: 40}  # cells along the longest side of a certificate
+TABULATED = 100  # and of the tables of a policy
 
 
-class Judge:
-    """J, best responses and populations of a bounded game of one state coordinate and one action, on its grid.
+class GridJudge:
+    """Certificates of a bounded game, and J, best responses and populations of one with one state coordinate and one
+    action, as the theory needs them.
 
-    Policies are given as tables (`tabulate`) of this judge's `grid`; a list of them is the average that draws one of
-    them once an episode, all with the same weight. Populations are `GridPopulation`s of the same grid (`seen`).
+    For the latter a policy is tabulated once (`tabulate`): in each cell of `grid`, some actions and their shares. From
+    then on everything about it is linear algebra, without sampling: two quantities that theory calls equal are equal to
+    rounding. A list of tables is the average that draws one of them once per episode, all with the same weight.
+    Populations are `CellPopulation`s of the same grid (`seen`).
+
+    Raises TypeError or ValueError for a game that a grid cannot solve.
     """
 
-    def __init__(self, game: Game, cells: int = 100) -> None:
-        require_certifiable(game)
-        if game.state_dim != 1 or game.action_dim != 1:
-            raise ValueError(f"game: expected one state coordinate and one action, got {game!r}")
-        self.game = game
-        self.grid = self._grid(integer("cells", cells, at_least=10))
-        self._replies: WeakKeyDictionary = WeakKeyDictionary()  # each population's best response is asked for often
+    def __init__(self, game: Game, cells: int | None = None) -> None:
+        self.require(game)
+        self.game, self.cells = game, cells
+        self._responses: WeakKeyDictionary = WeakKeyDictionary()  # best responses to populations are asked for often
 
-    def _grid(self, cells: int) -> Grid:
+    @staticmethod
+    def meant_for(game: Game) -> bool:
+        """Whether games of this kind are judged so: any that no other judge is meant for."""
+        return True
+
+    @staticmethod
+    def require(game: Game) -> None:
+        """Raise TypeError or ValueError, saying what is missing, unless a grid can solve the game."""
+        require_grid_game(game)
+        for known in (LinearQuadratic, BoundedGame):
+            for member in ("initial", "moved", "step"):
+                if isinstance(game, known) and getattr(type(game), member) is not getattr(known, member):
+                    raise TypeError(
+                        f"game: {type(game).__name__} has its own `{member}`, and a grid moves by `start`, "
+                        f"`displacement` and `noise`: change those"
+                    )
+
+    # --- certificates
+
+    def exploitability(
+        self, policy: Policy, *, error: bool = True, seed: int = 0, device: str = "cpu", **_: Any
+    ) -> Exploitability:
+        """See `mfglib.exploitability`."""
+        cells = integer("cells", self.cells or CERTIFIED[self.game.state_dim], at_least=4)
+        grid, method = self._home(cells, policy), f"exact best response on a grid of {cells} cells a side"
+        if not error:
+            gap, best, value, mean = _judged(grid, policy, seed, 0, device)
+            return Exploitability(gap, best, value, float("nan"), method, mean)
+        try:
+            if cells % 2:
+                raise ValueError(f"got {cells}, an odd number")
+            coarse = grid_of(self.game, cells // 2)
+        except ValueError as reason:
+            raise ValueError(
+                f"cells: expected a number with a grid of half of it, for the error; pass another or error=False: "
+                f"{reason}"
+            ) from reason
+        draws = _judged_often(grid, policy, seed, device)
+        gap, best, value, mean = (np.mean(part, axis=0) for part in zip(*draws, strict=True))
+        noise = np.std([d[0] for d in draws], ddof=1) / np.sqrt(len(draws))
+        refined = gap - np.mean([d[0] for d in _judged_often(coarse, policy, seed + 1, device)])
+        bar = float(np.hypot(noise, refined / 3))  # second order: halving the cells quarters the error
+        method += "; error from half of them and repeated draws"
+        return Exploitability(float(gap), float(best), float(value), bar, method, mean)
+
+    def best_response_gap(
+        self, policy: Policy, population: Population, random: torch.Generator, samples: int | None = None, **_: Any
+    ) -> float:
+        """See `mfglib.best_response_gap`."""
+        grid = self._home(self.cells or CERTIFIED[self.game.state_dim], population, policy)
+        crowd = CellPopulation.of(grid, population, self.game.horizon)
+        value = grid_evaluate(grid, _players(policy, random), crowd, samples=samples).value
+        return max(grid_best_response(grid, crowd).value - value, 0.0)
+
+    def _home(self, cells: int, *owners: Any) -> Grid:
+        """The game's grid: that of a policy or population which lives on it, and is exact there, or else a new one."""
+        for owner in owners:
+            grid = getattr(owner, "grid", None)
+            if grid is not None and max(grid.shape) == cells and repr(grid.game) == repr(self.game):
+                return grid
         return grid_of(self.game, cells)
 
-    def tabulate(self, policy: Policy, seed: int = 0) -> GridActions:
+    # --- tables, for the theory
+
+    @functools.cached_property
+    def grid(self) -> Grid:
+        """Of the tables; ValueError for more than one state coordinate or action."""
+        if self.game.state_dim != 1 or self.game.action_dim != 1:
+            raise ValueError(f"game: expected one state coordinate and one action, got {self.game!r}")
+        return grid_of(self.game, integer("cells", self.cells or TABULATED, at_least=10))
+
+    def tabulate(self, policy: Policy, seed: int = 0) -> TablePolicy:
         """The policy in each cell: by quantiles where its law is explicit, else by draws."""
-        x, random = self.grid.x.float(), generator(seed, "table")
-        actions = torch.stack([_atoms(policy, t, x, random) for t in range(self.game.horizon)]).double()[..., None]
-        return GridActions(self.grid, actions, torch.full(actions.shape[:3], 1 / actions.shape[2]))
+        return TablePolicy.of(self.grid, policy, generator(seed, "table"))
 
-    def seen(self, population: Population) -> GridPopulation:
+    def seen(self, population: Population) -> CellPopulation:
         """Any population, by its density in the cells and its own mean."""
-        return GridPopulation.of(self.grid, population)
+        return CellPopulation.of(self.grid, population, self.game.horizon)
 
-    def crowd(self, policies: list[GridActions]) -> GridPopulation:
-        """The population of agents who draw one of the policies once an episode."""
-        return grid_play(self.grid, UniformMixture(policies)).population
+    def crowd(self, policies: list[TablePolicy]) -> CellPopulation:
+        """The population of agents who draw one of the policies once per episode."""
+        return grid_evaluate(self.grid, EpisodeMixture(policies)).population
 
-    def mass(self, policy: GridActions, population: GridPopulation) -> Tensor:
+    def mass(self, policy: TablePolicy, population: CellPopulation) -> Tensor:
         """Where one agent is who follows `policy` in `population`: (T+1, m)."""
-        return grid_play(self.grid, policy, population).population.mass
+        return grid_evaluate(self.grid, policy, population).population.mass
 
-    def best(self, population: GridPopulation) -> GridActions:
+    def best(self, population: CellPopulation) -> TablePolicy:
         """The exact best response."""
-        return self._reply(population)[0]
+        return self._response(population)[0]
 
-    def best_value(self, population: GridPopulation) -> float:
+    def best_value(self, population: CellPopulation) -> float:
         """max_π J(π, μ)."""
-        return self._reply(population)[1]
+        return self._response(population)[1]
 
-    def value(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
+    def value(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         """J(π, μ)."""
-        return grid_play(self.grid, UniformMixture(_listed(policy)), population).value
+        return grid_evaluate(self.grid, EpisodeMixture(listed(policy)), population).value
 
-    def gap(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
+    def gap(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         """γ(π; μ) = max_π' J(π', μ) − J(π, μ): never negative, but for the refinement of the maximum (1e-6)."""
         return self.best_value(population) - self.value(policy, population)
 
-    def _reply(self, population: GridPopulation) -> tuple[GridActions, float]:
-        if population not in self._replies:
-            self._replies[population] = self._solve(population)
-        return self._replies[population]
+    def _response(self, population: CellPopulation) -> tuple[TablePolicy, float]:
+        if population not in self._responses:
+            self._responses[population] = self._solve(population)
+        return self._responses[population]
 
-    def _solve(self, population: GridPopulation) -> tuple[GridActions, float]:
+    def _solve(self, population: CellPopulation) -> tuple[TablePolicy, float]:
         found = grid_best_response(self.grid, population)
-        actions = found.actions[:, :, None]
-        return GridActions(self.grid, actions, torch.ones(actions.shape[:3])), found.value
+        return found.policy, found.value
 
-    def wasserstein(self, one: GridPopulation, other: GridPopulation) -> float:
+    def wasserstein(self, one: CellPopulation, other: CellPopulation) -> float:
         """d(μ, ν) = max_t W1(μ_t, ν_t), from the distribution functions at the cells' ends."""
         cdf, other_cdf = (p.mass.cumsum(1) / p.mass.sum(1, keepdim=True) for p in (one, other))
         return ((cdf - other_cdf).abs().sum(1) * self.grid.h[0]).max().item()
 
-    def span(self, one: GridPopulation, other: GridPopulation) -> float:
+    def span(self, one: CellPopulation, other: CellPopulation) -> float:
         """Λ(μ, ν) = max_π ΔJ(π) − min_π ΔJ(π), ΔJ(π) = J(π, μ) − J(π, ν): what two agents can at most disagree about
         when the crowd changes from ν to μ. By dynamic programming, for the beach bar, where moves do not depend on the
         population, nor rewards' dependence on it on the action. NaN for other games.
@@ -111,79 +177,54 @@ class Judge:
             low = change[t] + self.grid.gather(self.grid.expected(low), moves).amin(1)
         return float(self.grid.initial @ (high - low))
 
-    def contraction(self, policy: GridActions) -> float:
+    def contraction(self, policy: TablePolicy) -> float:
         """Of LQ games only: NaN."""
         return float("nan")
 
 
-class ClosedFormJudge(Judge):
-    """The same for the unbounded LQ game: best responses by Riccati, gaps by the exact advantage
-    γ(π; μ) = E_{π,μ} Σ_t D_t |a_t − K_t x_t − k_t(μ)|², a sum of squares. Only the states' distribution is on a grid,
-    of a box around the game so wide that nobody gets to its ends.
-    """
-
-    def __init__(self, game: LinearQuadratic, cells: int = 600) -> None:
-        require_unbounded(game)
-        super().__init__(game, cells)
-
-    def _grid(self, cells: int) -> Grid:
-        eq = lq_equilibrium(self.game)
-        width = (eq.mean.abs() + TAIL * eq.cov.diagonal(dim1=1, dim2=2).sqrt()).max().item()
-        own = {name: getattr(self.game, name) for name in inspect.signature(LinearQuadratic).parameters}
-        far = 1.5 * (eq.K.abs() * width + eq.k.abs()[..., None]).max().item()
-        return Grid(LinearQuadratic(**own | dict(x_bound=width, a_bound=far)), cells)
-
-    def _solve(self, population: GridPopulation) -> tuple[GridActions, float]:
-        reply = self.reply(population)
-        return self.tabulate(reply.policy), reply.value
-
-    def reply(self, population: GridPopulation) -> LQBestResponse:
-        """The best response to the mean path of a population."""
-        return lq_best_response(self.game, _path(population))
-
-    def value(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
-        return self.best_value(population) - self.gap(policy, population)
-
-    def gap(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
-        policies, reply, x = _listed(policy), self.reply(population), self.grid.x
-        wanted = torch.from_numpy(reply.K) @ x.T + torch.from_numpy(reply.k)[..., None]  # (T, 1, m)
-        price, total = torch.from_numpy(reply.D)[:, 0, 0], 0.0
-        for p in policies:
-            off = ((p.actions[..., 0] - wanted[:, 0, :, None]).square() * p.shares).sum(2)  # (T, m)
-            total += (price @ (self.mass(p, population)[:-1] * off).sum(1)).item()
-        return total / len(policies)
-
-    def contraction(self, policy: GridActions) -> float:
-        """κ: the largest W1 between where agents in neighbouring cells go, before the noise, over their distance."""
-        A, B = float(self.game.A.item()), float(self.game.B.item())
-        after = (A * self.grid.x[:, None, 0] + B * policy.actions[..., 0]).sort(2).values  # (T, m, S), equally likely
-        return float((after.diff(dim=1).abs().mean(2) / self.grid.h[0]).max())
-
-
-def judge_of(game: Game, cells: int | None = None) -> Judge:
-    """The judge of an unbounded LQ game or of a bounded game; raises as `mfglib.judge`, and ValueError for
-    more than one dimension."""
-    kind = ClosedFormJudge if isinstance(game, LinearQuadratic) and not game.bounded else Judge
-    return kind(game) if cells is None else kind(game, cells)
-
-
-def _listed(policy: GridActions | list[GridActions]) -> list[GridActions]:
+def listed(policy: TablePolicy | list[TablePolicy]) -> list[TablePolicy]:
     return policy if isinstance(policy, list) else [policy]
 
 
-def _path(population: GridPopulation) -> np.ndarray:
-    return torch.stack([population.mean(t) for t in range(len(population.mass))]).double().numpy()
+Judged = tuple[float, float, float, np.ndarray]  # gap, value of the best response, of the policy, mean path (T+1, d)
 
 
-@torch.no_grad()
-def _atoms(policy: Policy, t: int, x: Tensor, random: torch.Generator) -> Tensor:
-    """Equally likely actions (m, S) in the states x: (m, 1)."""
-    if isinstance(policy, Greedy) or (isinstance(policy, AffinePolicy) and not policy.std.any()):
-        return policy.mean(t, x)
-    z = torch.special.ndtri((torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES)
-    z = (z / z.square().mean().sqrt()).float()  # midpoints alone lose 3% of the variance, and of an LQ gap
-    if isinstance(policy, Still):
-        return (policy.std * z).expand(len(x), -1)
-    if isinstance(policy, GaussianPolicy):
-        return policy.atoms(t, x, z)
-    return sampler(policy, random)(t, x.repeat_interleave(DRAWS, 0)).view(len(x), DRAWS)
+def _judged_often(grid: Grid, policy: Policy, seed: int, device: str) -> list[Judged]:
+    """With actions drawn REPEATS times, or twice where that changes nothing: the policy is exact on this grid."""
+    judged = [_judged(grid, policy, seed, i, device) for i in range(2)]
+    if judged[0][0] != judged[1][0]:
+        judged += [_judged(grid, policy, seed, i, device) for i in range(2, REPEATS)]
+    return judged
+
+
+def _judged(grid: Grid, policy: Policy, seed: int, draw: int, device: str) -> Judged:
+    played = grid_evaluate(grid, _players(policy, generator(seed, "exploitability", draw, device=device)))
+    best = max(grid_best_response(grid, played.population).value, played.value)  # it is, but for rounding
+    return best - played.value, best, played.value, (played.population.mass @ grid.x).numpy()
+
+
+class _Player:
+    """A policy that acts where it lives, draws by one generator, and is asked for finite actions."""
+
+    def __init__(self, policy: Policy, random: torch.Generator) -> None:
+        self.act, self.device = sampler(policy, random), random.device
+
+    def sample(self, t: int, x: Tensor) -> Tensor:
+        a = self.act(t, x.to(self.device))
+        if not a.isfinite().all():
+            raise ArithmeticError(f"exploitability: the policy's actions at t = {t} are not finite")
+        return a.cpu()
+
+
+def _players(policy: Policy, random: torch.Generator) -> Any:
+    """What `grid_evaluate` plays: a flat mixture of what acts on one grid or is exact there."""
+    parts = _parts(policy)
+    policies = [p if isinstance(p, TablePolicy) else _Player(p, random) for p, _ in parts]
+    return SimpleNamespace(policies=policies, weights=[w for _, w in parts])
+
+
+def _parts(policy: Policy, weight: float = 1.0) -> list[tuple[Policy, float]]:
+    """A mixture's policies and weights, those of mixtures within it too."""
+    if not hasattr(policy, "policies"):
+        return [(policy, weight)]
+    return [p for q, w in zip(policy.policies, policy.weights, strict=True) for p in _parts(q, weight * float(w))]

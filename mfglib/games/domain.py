@@ -10,7 +10,7 @@ from torch import Tensor
 from mfglib.checks import array
 from mfglib.games.base import constant
 
-BOUNCES = 64  # at most this many reflections per move; after that the agent stays at its last contact
+MAX_REFLECTIONS = 64  # at most this many reflections per move; after that the agent stays at its last contact
 
 
 class Domain:
@@ -95,7 +95,7 @@ class Domain:
         lower, upper, low, high = lower[:, None], upper[:, None], low.T[..., None], high.T[..., None]
         at, left = x.T.clone(), (displacement + torch.zeros_like(x)).T.clone()  # (d, n): long rows are fast
         going = torch.arange(len(x), device=x.device)  # agents with a part of the move left
-        for _ in range(BOUNCES):
+        for _ in range(MAX_REFLECTIONS):
             start, v = at[:, going], left[:, going]  # (d, g)
             end = start + v
             near = (torch.maximum(start, end)[:, None] > low) & (torch.minimum(start, end)[:, None] < high)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import integer, require_positive, require_time
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.protocols import Game
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
@@ -98,7 +98,8 @@ class Networks:
         action_scale = config.action_scale or (1.0 if bound is None else bound)
         unit = torch.as_tensor(action_scale, dtype=torch.float32).expand(game.action_dim)
         if domain is None:
-            still, random = Still(torch.zeros(game.action_dim)), generator(seed, 0, "normalisation", device=device)
+            still = NoisePolicy(torch.zeros(game.action_dim))
+            random = generator(seed, 0, "normalisation", device=device)
             x = rollout(game, still, n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
             centre, scale, edges = x.mean(0), x.std(0).clamp_min(1e-6), ()
         else:
