@@ -184,9 +184,9 @@ def equal_time(
 
 def count_stream(table: CellPopulation, t: int, n: int, part: int = 0, parts: int = 1) -> Tensor:
     """How many of n agents at time t are in each of the table's cells: one pass, with the memory of one chunk."""
-    found = torch.zeros(len(table.corners), dtype=torch.long)
+    found = torch.zeros(len(table.grid.x), dtype=torch.long)
     for x in table.stream(t, n, part=part, parts=parts):
-        found += torch.bincount(table.cell(x), minlength=len(found))
+        found += torch.bincount(table.grid.find(x), minlength=len(found))
     return found
 
 

@@ -146,7 +146,7 @@ def in_cells(one: Trained, population: TimeFlow | CellPopulation) -> Tensor:
     """Its mass in the equilibrium's cells (T+1, cells); a table's is summed, exact if the lines of its cells include
     all of the equilibrium's."""
     if isinstance(population, CellPopulation):
-        return coarsened(one.grid, population.corners + population.h / 2, population.mass)
+        return coarsened(one.grid, population.grid.x.float(), population.mass)
     return torch.stack([cell_masses(population, one.grid, t) for t in one.times])
 
 
@@ -175,7 +175,7 @@ def targets(one: Trained, found: list[dict], compared: list[dict]) -> list[dict]
     ends = {r["method"]: r["tv"] for r in own if r["query"] == "equal time"}  # the last row of each
     rows += [row(f"{label}, {name}", tv) for name, tv in ends.items()]
     tv = {(r["kind"], r["size"]): r["tv"] for r in compared if r["game"] == one.name}
-    usual = tv["table", f"{one.table.shape.max()} cells a side"]
+    usual = tv["table", f"{one.table.grid.shape.max()} cells a side"]
     return [
         *rows,
         row(f"{one.name}: TV to the equilibrium, table / flow", usual / tv["flow", "as trained"], "x", "<= 1.02"),

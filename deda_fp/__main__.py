@@ -39,6 +39,7 @@ def errors(arguments: argparse.Namespace) -> None:
         if found != ("deda-fp", "uniform"):
             raise ValueError(f"expected a deda-fp run with uniform averaging, got {found}")
         judge, learners = judge_of(game, arguments.cells), list(stored)
+        judge.grid  # noqa: B018 (raises for games that theory cannot tabulate)
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise SystemExit(f"{directory}: {error}") from error
     table = error_terms(judge, learners, total=len(learners))

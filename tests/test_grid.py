@@ -34,7 +34,7 @@ def test_push_and_expected_are_adjoint_as_gather_and_scatter(game, cells):
     value, mass, flow = (torch.randn(*s, generator=gen(i)).double() for i, s in enumerate([(m,), (m,), (m, 7)]))
     assert (grid.expected(value) @ mass).item() == pytest.approx((value @ grid.push(mass)).item())
     torch.testing.assert_close(grid.expected(ones), ones)
-    reach, parts = torch.from_numpy(grid.reach * grid.h), (slice(0, m // 3), slice(m // 3, m))
+    reach, parts = torch.from_numpy(grid.max_steps * grid.h), (slice(0, m // 3), slice(m // 3, m))
     for move in (
         torch.rand(m, 7, len(reach), generator=gen(4)),
         torch.rand(1, 7, len(reach), generator=gen(5)).expand(m, -1, -1),
@@ -132,7 +132,7 @@ def test_grid_policy_draws_by_its_probabilities():
     x = grid.x[7].expand(100_000, 1).float()
     a = policy.sample(1, x, gen())
     index = torch.cdist(a.double(), grid.actions).argmin(1)
-    seen, p = torch.bincount(index, minlength=len(grid.actions)) / len(a), policy.probabilities[1, 7]
+    seen, p = torch.bincount(index, minlength=len(grid.actions)) / len(a), policy.shares[1, 7]
     assert not seen[::2].any()
     assert (((seen - p) ** 2 / p)[1::2].sum() * len(a)).item() < 2 * len(p)
     assert policy.mean(1, x)[0].item() == pytest.approx(a.mean().item(), abs=0.003)
@@ -169,7 +169,7 @@ def with_law(game, **laws):
 @pytest.mark.parametrize(
     ("game", "cells", "error", "message"),
     [
-        (FourRooms(), 15, ValueError, "cells: expected a grid whose lines run along every wall, got 15"),
+        (FourRooms(), 15, ValueError, "cells: expected a number whose lines run along every wall, got 15"),
         (BeachBar(), 3, ValueError, "cells: expected an integer >= 4, got 3"),
         (LinearQuadratic(), 50, ValueError, "game: expected bounded states and actions"),
         (LinearQuadratic(x_bound=1.0), 50, ValueError, "game: expected bounded states and actions"),

@@ -37,7 +37,7 @@ def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells,
     grid = grid_of(game, cells)
     population = grid_evaluate(grid, random_policy(grid, seed=1)).population
     policy = random_policy(grid, spread=spread)
-    assert (4 * (policy.probabilities > 0).sum(2).max() < len(grid.actions)) == (spread > 3)
+    assert (4 * (policy.shares > 0).sum(2).max() < len(grid.actions)) == (spread > 3)
     x, none = grid.x, torch.zeros(len(grid.x), game.action_dim).double()
     V = game.reward(game.horizon, x, none, population)
     for t in reversed(range(game.horizon)):
@@ -127,7 +127,7 @@ def test_far_from_its_bounds_the_lq_game_approaches_the_closed_form(law):
     for cells in (50, 100, 200):
         grid = grid_of(game, cells)
         response = grid_best_response(grid, MeanPath(exact.mean))
-        population = grid_evaluate(grid, response, MeanPath(exact.mean)).population
+        population = grid_evaluate(grid, response.policy, MeanPath(exact.mean)).population
         means = torch.stack([population.mean(t) for t in range(6)])
         values.append(exact.value - response.value)
         spreads.append((population.mass @ grid.x.square() - means.square() - exact.cov[:, 0]).abs().max().item())

@@ -47,10 +47,10 @@ def test_the_density_integrates_to_one_and_is_the_samples_own(made):
     """Exactly by cells, and a chi-squared test of samples against it."""
     game, _, table = made
     for t in range(game.horizon + 1):
-        inside = table.corners + 0.37 * table.h
-        assert table.log_prob(t, inside).double().exp().sum() * table.volume == pytest.approx(1, abs=1e-5)
+        inside = torch.from_numpy(table.grid.lower_corners() + 0.37 * table.grid.h).float()
+        assert table.log_prob(t, inside).double().exp().sum() * table.grid.volume == pytest.approx(1, abs=1e-5)
         n = 200_000
-        counts = np.bincount(table.cell(table.sample(t, n, gen(t))), minlength=len(table.corners))
+        counts = np.bincount(table.grid.find(table.sample(t, n, gen(t))), minlength=len(table.grid.x))
         expected = n * table.mass[t].numpy()
         seen = expected > 5
         statistic = ((counts - expected)[seen] ** 2 / expected[seen]).sum()
@@ -60,12 +60,12 @@ def test_the_density_integrates_to_one_and_is_the_samples_own(made):
 
 def test_it_is_near_the_flow_and_nearer_with_more_cells(made):
     game, flow, table = made
-    fine = CellPopulation.tabulate(flow, game.domain, game.horizon, 4 * int(table.shape.max()))
-    x = fine.corners + 0.5 * fine.h
+    fine = CellPopulation.tabulate(flow, game.domain, game.horizon, 4 * int(table.grid.shape.max()))
+    x = fine.grid.x.float()
     exact = flow.log_prob(1, x).exp()
 
     def off(p):
-        return 0.5 * float((p.log_prob(1, x).exp() - exact).abs().sum() * fine.volume)
+        return 0.5 * float((p.log_prob(1, x).exp() - exact).abs().sum() * fine.grid.volume)
 
     assert off(fine) < 0.01 and off(table) < 0.1
     np.testing.assert_allclose(table.mean(1), flow.mean(1), atol=0.01)
@@ -92,11 +92,11 @@ def test_nobody_is_in_a_wall(made):
 def test_a_state_that_rounding_put_on_a_face_is_in_the_cell_beside_it(made):
     game, _, table = made
     ends = torch.from_numpy(np.stack([game.domain.lower, game.domain.upper])).float()
-    assert (table.cell(torch.nextafter(ends, 2 * ends - 1)) >= 0).all()
+    assert (table.grid.find(torch.nextafter(ends, 2 * ends - 1)) >= 0).all()
     if game is ROOMS:
         faces = torch.tensor([[0.225, 0.1], [0.275, 0.1], [0.1, 0.225], [0.1, 0.275]])
-        assert (table.cell(faces) >= 0).all()
-        assert table.cell(torch.tensor([[0.25, 0.25], [0.25, 0.1]])).tolist() == [-1, -1]
+        assert (table.grid.find(faces) >= 0).all()
+        assert table.grid.find(torch.tensor([[0.25, 0.25], [0.25, 0.1]])).tolist() == [-1, -1]
 
 
 def test_streams_of_several_processes_are_one_stream(made):

@@ -11,17 +11,16 @@ from scipy.stats import wasserstein_distance
 from deda_fp.theory.errors import _averages, _Past, atoms_wasserstein, errors
 from mfglib import exploitability
 from mfglib.exact import lq_best_response, lq_equilibrium, lq_fictitious_play, lq_gap, lq_moments
-from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid_judge import GridJudge
 from mfglib.exact.lq_judge import LQJudge
 from mfglib.exact.tables import TablePolicy
+from mfglib.fictitious_play import Step
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import of as judge_of
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Networks
 from mfglib.policies import AffinePolicy, EpisodeMixture, MeanPolicy, NoisePolicy
 from mfglib.populations import CellPopulation, GaussianPath
-from mfglib.solver import Learners
 
 BAR, LQ = BeachBar(horizon=4), LinearQuadratic(horizon=4)
 
@@ -44,7 +43,7 @@ def learners(j, K=4):
     """Learners as bad as can be: random tables, flows of yet other policies."""
     for k in range(K + 1):
         reply, average, other = (random_table(j, 10 * k + i) for i in range(3))
-        yield Learners(k, reply if k else None, average, j.crowd([other]))
+        yield Step(k, reply if k else None, average, j.crowd([other]), None, {}, {})
 
 
 class Tabulated:
@@ -111,7 +110,7 @@ def test_terms_of_learners_without_errors_are_those_of_exact_fictitious_play():
             average = (
                 average_table(j, tables) if k else j.tabulate(AffinePolicy(torch.zeros(4, 1, 1), torch.zeros(4, 1)))
             )
-            yield Learners(k, tables[-1] if k else None, average, j.crowd([average]))
+            yield Step(k, tables[-1] if k else None, average, j.crowd([average]), None, {}, {})
 
     table = errors(j, perfect(), progress=False)
     np.testing.assert_allclose(table["e_average"][1:], exact.exploitability[1:], rtol=5e-3)
@@ -226,15 +225,13 @@ def test_span_is_what_two_agents_can_disagree_about():
 
 def test_what_theory_cannot_judge():
     with pytest.raises(ValueError, match="one state coordinate"):
-        judge_of(FourRooms(), 20)
+        judge_of(FourRooms(), 20).grid  # noqa: B018
     with pytest.raises(TypeError, match="game"):
         judge_of(object())
     with pytest.raises(ValueError, match="cells: expected an integer >= 10, got 3"):
-        judge_of(BAR, 3)
+        judge_of(BAR, 3).grid  # noqa: B018
     with pytest.raises(ValueError, match="expected shapes"):
         TablePolicy(judge().grid, torch.zeros(2, 2, 1, 1), torch.ones(2, 2, 1))
-    with pytest.raises(ValueError, match="on this grid"):
-        grid_evaluate(judge_of(BAR, 60).grid, random_table(judge()))
     assert isinstance(judge_of(BAR, 40), GridJudge) and not isinstance(judge_of(BAR, 40), LQJudge)
 
 

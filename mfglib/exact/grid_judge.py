@@ -66,7 +66,7 @@ class GridJudge:
         self, policy: Policy, *, error: bool = True, seed: int = 0, device: str = "cpu", **_: Any
     ) -> Exploitability:
         """See `mfglib.exploitability`."""
-        cells = integer("cells", self.cells or CERTIFIED[self.game.state_dim], at_least=4)
+        cells = integer("cells", self._cells(CERTIFIED[self.game.state_dim]), at_least=4)
         grid, method = self._home(cells, policy), f"exact best response on a grid of {cells} cells a side"
         if not error:
             gap, best, value, mean = _judged(grid, policy, seed, 0, device)
@@ -92,10 +92,13 @@ class GridJudge:
         self, policy: Policy, population: Population, random: torch.Generator, samples: int | None = None, **_: Any
     ) -> float:
         """See `mfglib.best_response_gap`."""
-        grid = self._home(self.cells or CERTIFIED[self.game.state_dim], population, policy)
+        grid = self._home(self._cells(CERTIFIED[self.game.state_dim]), population, policy)
         crowd = CellPopulation.of(grid, population, self.game.horizon)
         value = grid_evaluate(grid, _players(policy, random), crowd, samples=samples).value
         return max(grid_best_response(grid, crowd).value - value, 0.0)
+
+    def _cells(self, default: int) -> int:
+        return default if self.cells is None else self.cells
 
     def _home(self, cells: int, *owners: Any) -> Grid:
         """The game's grid: that of a policy or population which lives on it, and is exact there, or else a new one."""
@@ -112,7 +115,7 @@ class GridJudge:
         """Of the tables; ValueError for more than one state coordinate or action."""
         if self.game.state_dim != 1 or self.game.action_dim != 1:
             raise ValueError(f"game: expected one state coordinate and one action, got {self.game!r}")
-        return grid_of(self.game, integer("cells", self.cells or TABULATED, at_least=10))
+        return grid_of(self.game, integer("cells", self._cells(TABULATED), at_least=10))
 
     def tabulate(self, policy: Policy, seed: int = 0) -> TablePolicy:
         """The policy in each cell: by quantiles where its law is explicit, else by draws."""

@@ -84,7 +84,7 @@ class LQJudge(GridJudge):
         width = (eq.mean.abs() + TAIL * eq.cov.diagonal(dim1=1, dim2=2).sqrt()).max().item()
         own = {name: getattr(self.game, name) for name in inspect.signature(LinearQuadratic).parameters}
         far = 1.5 * (eq.K.abs() * width + eq.k.abs()[..., None]).max().item()
-        cells = integer("cells", self.cells or TABULATED, at_least=10)
+        cells = integer("cells", self._cells(TABULATED), at_least=10)
         return Grid(LinearQuadratic(**own | dict(x_bound=width, a_bound=far)), cells)
 
     def _solve(self, population: CellPopulation) -> tuple[TablePolicy, float]:
