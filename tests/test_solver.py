@@ -164,6 +164,14 @@ def test_names_are_those_of_the_algorithm():
     assert_same(tiny(BAR, "algo-1", best_response="ppo"), tiny(BAR, "algo-2", best_response="ppo", average="episodes"))
 
 
+def test_a_path_names_any_class_with_the_defaults_of_its_configuration(tmp_path):
+    options = dict(game=GAME, iterations=1, directory=tmp_path)
+    by_path = tiny(population="mfglib.learn.agents:SimulatedAgents", best_response="test_solver:Search", **options)
+    assert by_path.population.x.shape == (4, 30_000, 1) and by_path.best_response.a != 0
+    *_, last = replay(GAME, tmp_path)
+    assert torch.equal(last.population.x, by_path.population.x)
+
+
 def test_objects_of_the_library_are_trained_in_place():
     networks = Networks(BAR, NetworkConfig(hidden=(8,)))
     average = ClonedAverage(BAR, networks, CloningConfig(agents=20, steps=5, batch=64))
