@@ -24,7 +24,7 @@ from mfglib.learn.densities import GaussianPolicy
 from mfglib.protocols import Game, Policy, Population
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
-from mfglib.table import TabulatedPopulation
+from mfglib.populations import CellPopulation
 
 # Agents simulated or drawn at once: what they need stays in the cache. With 10^5 agents in one batch a 2 x 256 roll-out
 # took 1.6 times as long, the flow 1.5 times, the table 1.3 times; batches of 5,000 were no faster (one core).
@@ -183,7 +183,7 @@ def equal_time(
         chunk = max(first, min(n, left, 5 * BATCH))
 
 
-def count_stream(table: TabulatedPopulation, t: int, n: int, part: int = 0, parts: int = 1) -> Tensor:
+def count_stream(table: CellPopulation, t: int, n: int, part: int = 0, parts: int = 1) -> Tensor:
     """How many of n agents at time t are in each of the table's cells: one pass, with the memory of one chunk."""
     found = torch.zeros(len(table.corners), dtype=torch.long)
     for x in table.stream(t, n, part=part, parts=parts):
@@ -191,7 +191,7 @@ def count_stream(table: TabulatedPopulation, t: int, n: int, part: int = 0, part
     return found
 
 
-def count_in_processes(table: TabulatedPopulation, t: int, n: int, parts: int) -> Tensor:
+def count_in_processes(table: CellPopulation, t: int, n: int, parts: int) -> Tensor:
     """The same counts, by so many processes."""
     with processes(parts) as pool:
         jobs = [pool.submit(_counted, pickle.dumps((table, t, n, part, parts))) for part in range(parts)]

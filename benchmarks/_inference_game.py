@@ -12,14 +12,14 @@ from deda_fp.catalogue import GAMES, iterations
 from mfglib import solve
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import grid_of
-from mfglib.policies import UniformMixture
+from mfglib.policies import EpisodeMixture
 from mfglib.populations import Particles
 from mfglib.presets import ALGORITHMS
 from mfglib.protocols import Policy
 from mfglib.seeds import generator
 from mfglib.solver import Solution
 from mfglib.sources import ROOT
-from mfglib.table import TabulatedPopulation
+from mfglib.populations import CellPopulation
 
 AGENTS = 5000  # the paper's number of trajectories
 JUDGE = {1: 100, 2: 20}  # cells along the longest side in which draws are counted
@@ -74,7 +74,7 @@ class Trained:
         self.times = range(self.game.horizon + 1)
         self.policy, self.flow = found["deda-fp"].policy, found["deda-fp"].population
         start = time.perf_counter()
-        self.table = TabulatedPopulation(self.flow, self.game.domain, self.game.horizon)
+        self.table = CellPopulation.tabulate(self.flow, self.game.domain, self.game.horizon)
         self.seconds_table = time.perf_counter() - start
         self.kept: Particles = found["algo-2"].population  # of the last iteration: drawn from, and kernels on them
         self.densities = {TABLE: self.table, FLOW: self.flow, KERNELS: self.kept}
@@ -85,7 +85,7 @@ class Trained:
             ("Algo 2", self.trained): found["algo-2"].policy,
         }
         for label, width in ((SMALL, 64), (WIDE, 256)):
-            many = UniformMixture([of_shape(self.game, width) for _ in found["algo-1"].policy.policies])
+            many = EpisodeMixture([of_shape(self.game, width) for _ in found["algo-1"].policy.policies])
             self.policies |= {("Algo 1", label): many, ("Algo 2", label): of_shape(self.game, width)}
         d, options = self.game.state_dim, dict(tolerance=self.sizes.tolerance, progress=False)
         truth = grid_equilibrium(self.game, self.sizes.cells[d - 1], **options).population

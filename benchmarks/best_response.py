@@ -22,7 +22,7 @@ from mfglib.games import LinearQuadratic
 from mfglib.judge import best_response_gap
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.ppo import Critic, PPOConfig, fit_ppo
-from mfglib.policies import Greedy
+from mfglib.policies import MeanPolicy
 from mfglib.populations import MeanPath
 from mfglib.rollout import rollout
 from mfglib.seeds import generator, isolated
@@ -72,7 +72,7 @@ def ours(game, population, value: float, seed: int, limit: float) -> tuple[float
         start = time.perf_counter()
         fit_ppo(game, population, policy, critic, config, generator(seed, "play"), updates=updates)
         seconds = time.perf_counter() - start
-        gap = best_response_gap(game, Greedy(policy), population, generator(0, "judge")) / value
+        gap = best_response_gap(game, MeanPolicy(policy), population, generator(0, "judge")) / value
         if gap <= GOAL or seconds > limit:
             break
     return (seconds if gap <= GOAL else np.inf), gap
@@ -98,7 +98,7 @@ def sb3(kind: str, game, population, value: float, seed: int, limit: float) -> t
         model = SAC("MlpPolicy", env, learning_rate=3e-4, **budget, **common)
 
     def judge() -> float:
-        return best_response_gap(game, Greedy(PredictPolicy(model, env)), population, generator(0, "judge")) / value
+        return best_response_gap(game, MeanPolicy(PredictPolicy(model, env)), population, generator(0, "judge")) / value
 
     until = Until(judge, every=game.horizon * (4 if kind == "ppo" else 1), limit=limit)
     model.learn(10**9, callback=until)

@@ -20,11 +20,12 @@ from deda_fp.catalogue import GAMES, LONG, iterations
 from deda_fp.distances import leak, total_variation
 from mfglib import exploitability, solve
 from mfglib.exact import grid_equilibrium
-from mfglib.exact.dynamic_programming import grid_play
+from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.equilibrium import CELLS
-from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.populations import CellPopulation
+from mfglib.exact.grid import grid_of
 from mfglib.learn.cloning import CloningConfig
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.presets import ALGORITHMS
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
@@ -58,9 +59,9 @@ def measure(job: tuple[str, str, int, str]) -> dict[str, Any]:
     game, solution = GAMES[name], train(name, algorithm, seed, variant)
     truth = equilibrium(name)
     T, grid = game.horizon, truth.grid
-    own: GridPopulation = grid_play(grid, solution.policy).population
+    own: CellPopulation = grid_evaluate(grid, solution.policy).population
     judged, std = exploitability(game, solution.policy), CloningConfig().initial_std
-    first = Still(torch.full((game.action_dim,), std * float(np.max(game.a_bound))))
+    first = NoisePolicy(torch.full((game.action_dim,), std * float(np.max(game.a_bound))))
     clock = solution.history.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1).cumsum()
     print(f"  done: {', '.join(map(str, job))}", flush=True)
     return {
@@ -80,7 +81,7 @@ def measure(job: tuple[str, str, int, str]) -> dict[str, Any]:
     }
 
 
-def equilibrium(name: str) -> GridPopulation:
+def equilibrium(name: str) -> CellPopulation:
     """The exact equilibrium's population; computed once, and kept where every process finds it."""
     file = ROOT / "results/bench" / f"equilibrium-{name}.npy"
     game = GAMES[name]
@@ -89,7 +90,7 @@ def equilibrium(name: str) -> GridPopulation:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, found.population.mass.numpy())
         np.save(file.with_suffix(".exploitability.npy"), [found.exploitability / found.first])
-    return GridPopulation(grid_of(game, CELLS[game.state_dim]), torch.from_numpy(np.load(file)))
+    return CellPopulation(grid_of(game, CELLS[game.state_dim]), torch.from_numpy(np.load(file)))
 
 
 def within_budget(name: str, seed: int, seconds: float) -> dict[str, list[float]]:

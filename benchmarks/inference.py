@@ -41,12 +41,12 @@ from torch import Tensor
 
 from deda_fp.distances import cell_masses
 from mfglib import runs
-from mfglib.exact.dynamic_programming import grid_play
+from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.populations import Particles
 from mfglib.seeds import generator, isolated
 from mfglib.sources import ROOT
-from mfglib.table import TabulatedPopulation
+from mfglib.populations import CellPopulation
 
 FEW, LOOPS_UP_TO = 20, 100_000  # agents of a loop that is timed; for how many this is scaled
 MOST = {"density": 1_000_000}  # the points of all t have to fit in memory
@@ -112,7 +112,7 @@ def sizes(one: Trained) -> list[dict]:
     population and to the equilibrium; means over t >= 1."""
     game, domain, T, d = one.game, one.game.domain, one.game.horizon, one.game.state_dim
     shown, held = (play(game, one.policy, one.sizes.shown, seed) for seed in (1, 2))
-    own = grid_play(one.grid, one.policy).population.mass
+    own = grid_evaluate(one.grid, one.policy).population.mass
     populations, fitting = {("flow", "as trained"): one.flow}, {}
     for bins, width in one.sizes.flows:
         config, start = FlowConfig(bins=bins, hidden=(width, width), batch=512), time.perf_counter()
@@ -123,11 +123,11 @@ def sizes(one: Trained) -> list[dict]:
         populations[key], fitting[key] = flow.requires_grad_(False), time.perf_counter() - start
     for cells in one.sizes.tables[d - 1]:
         start, key = time.perf_counter(), ("table", f"{cells} cells a side")
-        populations[key] = TabulatedPopulation(one.flow, domain, T, cells)
+        populations[key] = CellPopulation.tabulate(one.flow, domain, T, cells)
         fitting[key] = time.perf_counter() - start
     label = "Algo 2's kernels in the usual cells"  # not DEDA-FP's privilege: any density can be tabulated
     start = time.perf_counter()
-    populations["table", label] = TabulatedPopulation(one.kept, domain, T)
+    populations["table", label] = CellPopulation.tabulate(one.kept, domain, T)
     fitting["table", label] = time.perf_counter() - start
     calls = {key: partial(draw, population, one.times, AGENTS) for key, population in populations.items()}
     seconds, rows = timings(calls, least=one.sizes.least, enough=one.sizes.enough), []
@@ -143,10 +143,10 @@ def sizes(one: Trained) -> list[dict]:
     return rows
 
 
-def in_cells(one: Trained, population: TimeFlow | TabulatedPopulation) -> Tensor:
+def in_cells(one: Trained, population: TimeFlow | CellPopulation) -> Tensor:
     """Its mass in the equilibrium's cells (T+1, cells); a table's is summed, exact if the lines of its cells include
     all of the equilibrium's."""
-    if isinstance(population, TabulatedPopulation):
+    if isinstance(population, CellPopulation):
         return coarsened(one.grid, population.corners + population.h / 2, population.mass)
     return torch.stack([cell_masses(population, one.grid, t) for t in one.times])
 

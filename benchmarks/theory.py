@@ -26,7 +26,7 @@ from deda_fp.theory.laboratory import Dials, experiment, fall, floors, slope
 from deda_fp.view.panels import ITERATIONS, laboratory_picture
 from mfglib import replay, solve
 from mfglib.exact import lq_fictitious_play
-from mfglib.exact.grid_judge import judge_of
+from mfglib.judge import of as judge_of
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.sources import ROOT
 

@@ -10,7 +10,7 @@ from deda_fp.catalogue import GAMES, iterations
 from deda_fp.theory.errors import errors as error_terms
 from mfglib import replay, runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
-from mfglib.exact.grid_judge import judge_of
+from mfglib.judge import of as judge_of
 from mfglib.presets import ALGORITHMS, PRESETS
 from mfglib.schedules import AVERAGING
 

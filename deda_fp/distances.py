@@ -9,7 +9,8 @@ from scipy.stats import norm, wasserstein_distance
 from torch import Tensor
 
 from mfglib.exact import LQEquilibrium
-from mfglib.exact.grid import Grid, GridPopulation
+from mfglib.exact.grid import Grid
+from mfglib.populations import CellPopulation
 from mfglib.learn.flow import TimeFlow
 from mfglib.protocols import Policy, Population
 
@@ -56,8 +57,8 @@ def policy_error(policy: Policy, equilibrium: LQEquilibrium, level: float = 0.05
 @torch.no_grad()
 def cell_masses(population: Population, grid: Grid, t: int, points: int = 3) -> Tensor:
     """Mass of the population in each cell of a grid: (m,), by the midpoint rule with `points` to each side of a cell;
-    exact for a `GridPopulation` of this grid. What is missing to 1 lies in walls or outside."""
-    if isinstance(population, GridPopulation) and population.grid is grid:
+    exact for a `CellPopulation` of this grid. What is missing to 1 lies in walls or outside."""
+    if isinstance(population, CellPopulation) and population.grid is grid:
         return population.mass[t]
     offsets = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
     offsets = torch.cartesian_prod(*[offsets] * grid.state_dim).view(-1, grid.state_dim) * torch.from_numpy(grid.h)
@@ -70,7 +71,7 @@ def counts(x: Sequence[Tensor], grid: Grid) -> Tensor:
     return torch.stack([torch.bincount(grid.cell(states), minlength=len(grid.x)) for states in x])
 
 
-def total_variation(population: Population, truth: GridPopulation, t: int) -> float:
+def total_variation(population: Population, truth: CellPopulation, t: int) -> float:
     """Total variation distance at time t on the cells of the truth's grid, in [0, 1]: the mass that would have to move,
     what lies in walls or outside included."""
     mass = cell_masses(population, truth.grid, t)

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from deda_fp.distances import wasserstein
 from mfglib.checks import integer, number
-from mfglib.exact.dynamic_programming import Play, grid_best_response, grid_play
-from mfglib.exact.grid import Grid, GridPopulation
+from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
+from mfglib.exact.grid import Grid
+from mfglib.populations import CellPopulation
 from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
@@ -42,9 +43,9 @@ def missed(game: LinearQuadratic, model: np.ndarray, truth: np.ndarray) -> float
     return lq_gap(lq_best_response(game, truth), planned.K, planned.k, own, cov)
 
 
-def missed_on_grid(model: Population, truth: GridPopulation) -> float:
+def missed_on_grid(model: Population, truth: CellPopulation) -> float:
     """The same for a model of the population, on the grid of the true one."""
-    earned = grid_play(truth.grid, grid_best_response(truth.grid, model), truth).value
+    earned = grid_evaluate(truth.grid, grid_best_response(truth.grid, model), truth).value
     return grid_best_response(truth.grid, truth).value - earned
 
 
@@ -153,7 +154,7 @@ def _expected(weight: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> float:
     return float(mean @ weight @ mean + np.trace(weight @ cov))
 
 
-def grid_gain(grid: Grid, play: Play, n: int, width: float) -> Gain:
+def grid_gain(grid: Grid, play: Evaluation, n: int, width: float) -> Gain:
     """ε_N on a grid, exact, in a game of n agents where density is counted: agents in a window of this width around
     one's own cell, oneself included, over n times the window's free area.
 
@@ -161,14 +162,14 @@ def grid_gain(grid: Grid, play: Play, n: int, width: float) -> Gain:
     the others are then independent, each with the law μ^π of the limit, and the number of them in a window is binomial.
     The deviator knows that law, not who is where.
 
-    Args: play: of the policy, by `grid_play(grid, policy)`.
+    Args: play: of the policy, by `grid_evaluate(grid, policy)`.
         width: in units of state, at least a cell; windows have an odd number of cells.
 
     Raises ValueError for n < 2 or a width below a cell.
     """
     finite = copy.copy(grid)
     finite.game = _Counted(grid, play.population.mass, integer("n", n, at_least=2), width)
-    population = GridPopulation(finite, play.population.mass)
+    population = CellPopulation(finite, play.population.mass)
     follower = play.value + float((play.population.mass * finite.game.more).sum())
     deviator = max(grid_best_response(finite, population).value, follower)  # it is, but for rounding
     return Gain(deviator - follower, follower, deviator)

@@ -12,7 +12,7 @@ if any(True for _ in _metadata.distributions(name="mfglib")):
         "mfglib. Remove it with `pip uninstall mfglib` and install deda-fp again, or use a fresh environment"
     )
 
-from mfglib.sources import on_demand  # noqa: E402 (only once the name is known to be ours)
+from mfglib.sources import on_demand# noqa: E402 (only once the name is known to be ours)
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = on_demand(

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from mfglib.checks import integer
-from mfglib.exact.dynamic_programming import GridActions, GridBestResponse, grid_best_response, grid_play
-from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of, require_grid_game
+from mfglib.exact.tables import TablePolicy
+from mfglib.exact.dynamic_programming import GridBestResponse, grid_best_response, grid_evaluate
+from mfglib.exact.grid import Grid, grid_of, require_grid_game
+from mfglib.exact.tables import TablePolicy
+from mfglib.populations import CellPopulation
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.games import LinearQuadratic
 from mfglib.games.bounded import BoundedGame
@@ -68,7 +71,7 @@ def exploitability(
     Bounded games: population, value and best response are exact for the game on a grid with `cells` along its longest
     side (200 if d = 1, 40 if d = 2), for actions drawn in each cell, so that the gap is never negative. Its error is
     estimated from half the cells and from repeated draws; `error=False` draws once and leaves it out, which is some
-    five times faster. A `UniformMixture` is judged as the mixture that it is.
+    five times faster. A `EpisodeMixture` is judged as the mixture that it is.
 
     Raises TypeError or ValueError if no exact solver knows the game, ArithmeticError for actions that are not finite.
     """
@@ -166,7 +169,7 @@ def _judge_often(grid: Grid, policy: Policy, seed: int, device: str) -> list[Jud
 
 
 def _judge(grid: Grid, policy: Policy, seed: int, draw: int, device: str) -> Judged:
-    play = grid_play(grid, _actors(policy, generator(seed, "exploitability", draw, device=device)))
+    play = grid_evaluate(grid, _actors(policy, generator(seed, "exploitability", draw, device=device)))
     best = max(grid_best_response(grid, play.population).value, play.value)  # it is, but for rounding
     return best - play.value, best, play.value, (play.population.mass @ grid.x).numpy()
 
@@ -185,9 +188,9 @@ class _Actor:
 
 
 def _actors(policy: Policy, random: torch.Generator) -> Any:
-    """What `grid_play` plays: a flat mixture of what acts on one grid or is exact there."""
+    """What `grid_evaluate` plays: a flat mixture of what acts on one grid or is exact there."""
     parts = _parts(policy)
-    exact = GridPolicy, GridActions, GridBestResponse
+    exact = TablePolicy, TablePolicy, GridBestResponse
     policies = [p if isinstance(p, exact) else _Actor(p, random) for p, _ in parts]
     return SimpleNamespace(policies=policies, weights=[w for _, w in parts])
 
@@ -217,8 +220,8 @@ def best_response_gap(
     require_certifiable(game)
     if not _unbounded(game):
         grid = _grid(game, CELLS[game.state_dim] if cells is None else cells, population, policy)
-        crowd = GridPopulation.of(grid, population)
-        value = grid_play(grid, _actors(policy, random), crowd, samples=samples).value
+        crowd = CellPopulation.of(grid, population)
+        value = grid_evaluate(grid, _actors(policy, random), crowd, samples=samples).value
         return max(grid_best_response(grid, crowd).value - value, 0.0)
     path = torch.stack([population.mean(t) for t in range(game.horizon + 1)])
     play = rollout(game, policy, population, n=n, generator=random, rewards=False)

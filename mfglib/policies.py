@@ -12,7 +12,7 @@ from mfglib.checks import require_time
 from mfglib.protocols import Policy
 
 
-class Greedy(nn.Module):
+class MeanPolicy(nn.Module):
     """A policy that acts by the mean of another: a best response without its exploration noise."""
 
     def __init__(self, policy: Policy) -> None:
@@ -28,7 +28,7 @@ class Greedy(nn.Module):
     mean = sample
 
 
-class Still:
+class NoisePolicy:
     """The policy a ~ N(0, diag std²), std: (k,); it never acts if that is 0."""
 
     def __init__(self, std: Tensor) -> None:
@@ -91,7 +91,7 @@ def sampler(policy: Policy, generator: torch.Generator) -> Callable[[int, Tensor
     return policy.sample
 
 
-class UniformMixture:
+class EpisodeMixture:
     """The average policy of Algo. 1: at the start of an episode each agent draws one policy, and keeps it.
 
     Its population is the weighted mixture of the policies' populations. No policy of (t, x) alone is the same thing

@@ -79,7 +79,7 @@ def _square_distance(x: Tensor, columns: Tensor, out: Tensor | None = None, buff
     return total
 
 
-class GaussianFlow:
+class GaussianPath:
     """A population that is Gaussian at every t: mean (T+1, d), cov (T+1, d, d). Exact for unbounded LQ."""
 
     def __init__(self, mean: Tensor, cov: Tensor) -> None:

@@ -42,7 +42,7 @@ def rollout(
     and each agent is one representative player against it. `rewards=False` leaves the rewards out: they can be
     expensive (one density evaluation per agent) and are not needed to fit states or actions.
 
-    A policy with `episode(n, generator)` is asked for it once, and what it returns is played (see `UniformMixture`).
+    A policy with `episode(n, generator)` is asked for it once, and what it returns is played (see `EpisodeMixture`).
     Raises ValueError if `start` has another shape.
     """
     if start is not None and start.shape != (n, game.state_dim):

@@ -21,7 +21,7 @@ CELLS = {1: 800, 2: 160}  # along the longest side
 NEAR = 1e-3  # of a cell: what float32 may round a state across a line
 
 
-class TabulatedPopulation:
+class CellPopulation:
     """Any population with a density on `domain`, at all times 0..horizon, in `cells` cells along the longest side
     (800 if d = 1, 160 if d = 2): the density at their centres, scaled to a total of 1. It draws on `device`.
 

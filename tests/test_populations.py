@@ -12,7 +12,7 @@ from scipy.stats import chi2, gaussian_kde, kstest, multivariate_normal
 from mfglib.games import FourRooms
 from mfglib.games.domain import Domain
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
-from mfglib.populations import GaussianFlow, MeanPath, Particles
+from mfglib.populations import GaussianPath, MeanPath, Particles
 from mfglib.seeds import isolated
 
 T = 2
@@ -65,8 +65,8 @@ SPACES = {
 POPULATIONS = {f"flow on {name}": case for name, case in SPACES.items()} | {
     "agents": Case(lambda: Particles(states(1)), smoothed=True),
     "agents in two dimensions": Case(lambda: Particles(states(2).float(), 0.4), 2, smoothed=True),
-    "Gaussian": Case(lambda: GaussianFlow(*gaussian(1))),
-    "Gaussian in two dimensions": Case(lambda: GaussianFlow(*gaussian(2)), 2, within=1e-2),
+    "Gaussian": Case(lambda: GaussianPath(*gaussian(1))),
+    "Gaussian in two dimensions": Case(lambda: GaussianPath(*gaussian(2)), 2, within=1e-2),
 }
 
 
@@ -187,7 +187,7 @@ def test_particles_sample_themselves():
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_gaussian_flow_is_gaussian(d):
     mean, cov = gaussian(d)
-    flow = GaussianFlow(mean, cov)
+    flow = GaussianPath(mean, cov)
     for t in range(T + 1):
         x = flow.sample(t, 100_000, gen(t))
         law = multivariate_normal(mean[t], cov[t])
@@ -205,7 +205,7 @@ def test_gaussian_flow_is_gaussian(d):
 def test_gaussian_flow_samples_a_singular_law_and_has_no_density_there(rank):
     direction = torch.tensor([[1.0, 2.0]]).double()
     cov = rank * direction.T @ direction
-    flow = GaussianFlow(torch.ones(1, 2).double(), cov[None])
+    flow = GaussianPath(torch.ones(1, 2).double(), cov[None])
     x = flow.sample(0, 1000, gen()) - 1
     torch.testing.assert_close(x[:, 1], 2 * x[:, 0], atol=1e-6, rtol=0)
     assert x[:, 0].std().item() == pytest.approx(rank, abs=0.1)

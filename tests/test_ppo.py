@@ -10,7 +10,7 @@ from mfglib.exact import lq_best_response, lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.ppo import Critic, PPOConfig, _batch, fit_ppo
-from mfglib.policies import AffinePolicy, Greedy
+from mfglib.policies import AffinePolicy, MeanPolicy
 from mfglib.rollout import Rollout, rollout
 from mfglib.seeds import isolated
 
@@ -31,7 +31,7 @@ def test_a_best_response_earns_what_the_exact_one_earns():
     fit_ppo(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(1), updates=40)
     optimum = lq_best_response(GAME, torch.stack([CROWD.mean(t) for t in range(4)]).double().numpy())
     exact = AffinePolicy(torch.as_tensor(optimum.K), torch.as_tensor(optimum.k))
-    values = [rollout(GAME, p, CROWD, n=20_000, generator=gen(6)).value for p in (Greedy(policy), exact)]
+    values = [rollout(GAME, p, CROWD, n=20_000, generator=gen(6)).value for p in (MeanPolicy(policy), exact)]
     assert values[0] == pytest.approx(values[1], rel=0.04)
 
 

@@ -14,9 +14,10 @@ import torch
 
 from deda_fp.theory.errors import policy_distance
 from mfglib.checks import number
-from mfglib.exact.dynamic_programming import GridActions
-from mfglib.exact.grid import Grid, GridPopulation
-from mfglib.exact.grid_judge import Judge
+from mfglib.exact.tables import TablePolicy
+from mfglib.exact.grid import Grid
+from mfglib.populations import CellPopulation
+from mfglib.exact.grid_judge import GridJudge
 from mfglib.games import BeachBar, LinearQuadratic
 
 
@@ -116,7 +117,7 @@ def bounds(table: pd.DataFrame, c: Constants, c_m: float | None = None) -> pd.Da
     iteration, e_true; printed: the theorem's, with e_1/k + 4 L ε_cnf^k for its C0 e_cnf^0, as its two lemmas give;
     measured: (A), `bound`; constants: (A'), errors of crowds as 2 L times their distances. With c_m, for rewards
     r(x, a) − c_m μ(x) and moves that do not depend on the population: policies: (A''), with L_MF and L_pi times ε_sl;
-    span: errors of crowds by `Judge.span`, fictitious play's own steps by (B); potential: (C), above the least
+    span: errors of crowds by `GridJudge.span`, fictitious play's own steps by (B); potential: (C), above the least
     e_average of iterations k/2 to k − 1 (NaN for k = 1).
     """
     rows = table[table["iteration"] >= 1].reset_index(drop=True)
@@ -160,7 +161,7 @@ def _of_potential(rows: pd.DataFrame, k: np.ndarray, c_m: float) -> np.ndarray:
     return best
 
 
-def random_policies(judge: Judge, n: int, seed: int, contraction: float | None = None) -> list[GridActions]:
+def random_policies(judge: GridJudge, n: int, seed: int, contraction: float | None = None) -> list[TablePolicy]:
     """n tables of two equally likely actions in each cell, of the class that the constants speak of: moves to random
     places, smooth ones, bang-bang and wild ones; with `contraction`, moves that are so Lipschitz, of an LQ game."""
     random, grid = np.random.default_rng(seed), judge.grid
@@ -180,16 +181,16 @@ def random_policies(judge: Judge, n: int, seed: int, contraction: float | None =
             a = bound * random.uniform(-1, 1, (T, len(x)))
         spread = bound * random.uniform(0, 0.05) * (i % 2)
         both = torch.from_numpy(np.stack([a - spread, a + spread], -1))[..., None]
-        tables.append(GridActions(grid, both, torch.full(both.shape[:3], 0.5)))
+        tables.append(TablePolicy(grid, both, torch.full(both.shape[:3], 0.5)))
     return tables
 
 
 def check(
-    judge: Judge,
+    judge: GridJudge,
     c: Constants,
-    policies: list[GridActions],
-    flows: list[GridPopulation],
-    clones: list[GridActions] | None = None,
+    policies: list[TablePolicy],
+    flows: list[CellPopulation],
+    clones: list[TablePolicy] | None = None,
 ) -> pd.DataFrame:
     """The largest ratio of each inequality's left side to its right side without the constant, over all pairs of
     neighbours in the lists: columns constant, derived, largest (seen) and share = largest / derived, which must be at
@@ -219,7 +220,7 @@ def check(
     return pd.DataFrame(rows)
 
 
-def point_flows(judge: Judge, n: int, seed: int) -> list[GridPopulation]:
+def point_flows(judge: GridJudge, n: int, seed: int) -> list[CellPopulation]:
     """n pairs of populations that stand on one cell, and on the next one, at all times: the worst for local rewards."""
     random, grid, flows = np.random.default_rng(seed), judge.grid, []
     for _ in range(n):
@@ -227,5 +228,5 @@ def point_flows(judge: Judge, n: int, seed: int) -> list[GridPopulation]:
         for at in (cell, cell + 1):
             mass = torch.zeros(judge.game.horizon + 1, len(grid.x), dtype=torch.float64)
             mass[:, at] = 1.0
-            flows.append(GridPopulation(grid, mass))
+            flows.append(CellPopulation(grid, mass))
     return flows

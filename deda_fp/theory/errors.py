@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mfglib.exact.dynamic_programming import GridActions
-from mfglib.exact.grid import GridPopulation
-from mfglib.exact.grid_judge import Judge
+from mfglib.exact.tables import TablePolicy
+from mfglib.populations import CellPopulation
+from mfglib.exact.grid_judge import GridJudge
 
 PARTS = ("best_response", "flow", "cloning", "play")
 
@@ -31,7 +31,7 @@ PARTS = ("best_response", "flow", "cloning", "play")
 class _Past:
     """Tables of π*_1..π*_k, where each was in the population of its training, and running sums over i <= k."""
 
-    tables: list[GridActions] = field(default_factory=list)
+    tables: list[TablePolicy] = field(default_factory=list)
     masses: list[Tensor] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
 
@@ -41,7 +41,7 @@ class _Past:
         return self.sums[name] / len(self.tables)
 
 
-def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: int | None = None) -> pd.DataFrame:
+def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total: int | None = None) -> pd.DataFrame:
     """A row for each iteration k = 0..K of a DEDA-FP run with uniform averaging; `learners` as from
     `mfglib.solver.replay`, `total` their number if it is known. Row 0 only has e, e_true, epsilon_cnf and
     span_flow.
@@ -54,7 +54,7 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
         part_best_response;
         in_true, in_mixture, in_next: the gap of π*_k against μ_{k−1}, P_{k−1} and P_k;
         worse = J(Π_k, μ_k) − J(π̄_k, μ_k);
-        span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_play = Λ(P_k, P_{k−1}) (`Judge.span`).
+        span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_play = Λ(P_k, P_{k−1}) (`GridJudge.span`).
     Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_play between P_k
     and P_{k−1}. Between densities: settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best response to P_k, and
     reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx.
@@ -62,7 +62,7 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
     same in every state, as the theorem writes it) and epsilon_sl (weighted by who was there in training, as in M_SL:
     its population is P_k if moves do not depend on the population); epsilon_sl_crowd is the latter, integrated against
     μ_k instead of dx.
-    contraction_reply, contraction_clone: Lipschitz constants of where agents go (`ClosedFormJudge.contraction`).
+    contraction_reply, contraction_clone: Lipschitz constants of where agents go (`LQJudge.contraction`).
     """
     rows, past, before = [], _Past(), None
     bar = tqdm(learners, desc="error terms", total=total, **({} if progress else {"disable": True}))
@@ -93,12 +93,12 @@ def errors(judge: Judge, learners: Iterable, *, progress: bool = True, total: in
 class _Crowds:
     """Ḡ_k, μ_k and P_k."""
 
-    model: GridPopulation
-    true: GridPopulation
-    mixture: GridPopulation
+    model: CellPopulation
+    true: CellPopulation
+    mixture: CellPopulation
 
 
-def _gaps(judge: Judge, past: _Past, policy: GridActions, before: _Crowds, now: _Crowds) -> dict[str, float]:
+def _gaps(judge: GridJudge, past: _Past, policy: TablePolicy, before: _Crowds, now: _Crowds) -> dict[str, float]:
     """The gaps of iteration k that the identity and the bounds are made of. A bound on γ(π; μ) − γ(π; ν) is that
     difference and a slack, γ(b; ν) of the best response b to μ."""
     reply, gap, best = past.tables[-1], judge.gap, judge.best
@@ -139,7 +139,7 @@ def _add_up(past: _Past, row: dict[str, float]) -> dict[str, float]:
     return {f"part_{n}": parts[n] for n in PARTS} | {f"bound_{n}": v for n, v in bounds.items()} | dict(bound=total)
 
 
-def _averages(past: _Past) -> tuple[GridActions, GridActions]:
+def _averages(past: _Past) -> tuple[TablePolicy, TablePolicy]:
     """Two policies of (t, x) that average π*_1..π*_k: all the same in every state, and weighted by who was there."""
     k, grid = len(past.tables), past.tables[0].grid
     masses = torch.stack(past.masses)[:, :-1]  # (k, T, m)
@@ -148,10 +148,10 @@ def _averages(past: _Past) -> tuple[GridActions, GridActions]:
     atoms = torch.cat([p.actions for p in past.tables], 2)
     even = torch.cat([p.shares / k for p in past.tables], 2)
     near = torch.cat([p.shares * w[..., None] for p, w in zip(past.tables, weights, strict=True)], 2)
-    return GridActions(grid, atoms, even), GridActions(grid, atoms, near)
+    return TablePolicy(grid, atoms, even), TablePolicy(grid, atoms, near)
 
 
-def _of_averages(judge: Judge, past: _Past, policy: GridActions, crowd: GridPopulation) -> dict[str, float]:
+def _of_averages(judge: GridJudge, past: _Past, policy: TablePolicy, crowd: CellPopulation) -> dict[str, float]:
     """ε_sl in three versions, W1 between the clone and the averages, state by state; and the gap of its model."""
     uniform, weighted = _averages(past)
     among = state_distances(policy, weighted) * crowd.mass[: judge.game.horizon]
@@ -163,13 +163,13 @@ def _of_averages(judge: Judge, past: _Past, policy: GridActions, crowd: GridPopu
     )
 
 
-def state_distances(one: GridActions, other: GridActions) -> Tensor:
+def state_distances(one: TablePolicy, other: TablePolicy) -> Tensor:
     """W1(π_t(·|x), π'_t(·|x)) in each cell: (T, m)."""
     a, b = ((p.actions[..., 0].flatten(0, 1), p.shares.flatten(0, 1)) for p in (one, other))
     return atoms_wasserstein(*a, *b).view(one.shares.shape[:2])
 
 
-def policy_distance(one: GridActions, other: GridActions) -> float:
+def policy_distance(one: TablePolicy, other: TablePolicy) -> float:
     """d_Π(π, π') = max_t ∫ W1(π_t(·|x), π'_t(·|x)) dx."""
     return float((state_distances(one, other).sum(1) * one.grid.h[0]).max())
 

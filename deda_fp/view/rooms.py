@@ -1,7 +1,7 @@
 """Pictures of two-dimensional domains with walls: plans, densities, velocities, surfaces and animations.
 
 As in `deda_fp.view.plots`, a drawing function takes the axes first and returns nothing. Values on a domain are arrays
-(n_1, n_2), first axis to the right and second up, NaN in walls, as from `GridPopulation.density` and `on_lattice`.
+(n_1, n_2), first axis to the right and second up, NaN in walls, as from `CellPopulation.density` and `on_lattice`.
 """
 
 import os

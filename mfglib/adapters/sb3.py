@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mfglib.adapters.gym import Agents, PredictPolicy
 from mfglib.checks import integer, require_finite, require_positive
 from mfglib.learn.networks import Networks
-from mfglib.policies import Greedy
+from mfglib.policies import MeanPolicy
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.schedules import budget
 from mfglib.seeds import Random
@@ -175,8 +175,8 @@ class SB3(ModuleState, nn.Module):
         self.to(net.device)
 
     @property
-    def policy(self) -> Greedy:
-        return Greedy(self.actor)
+    def policy(self) -> MeanPolicy:
+        return MeanPolicy(self.actor)
 
     def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
         """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the last losses."""

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfglib.exact.grid import Grid, GridPolicy, GridPopulation
+from mfglib.exact.grid import Grid
+from mfglib.exact.tables import TablePolicy
+from mfglib.populations import CellPopulation
 from mfglib.policies import sampler
 from mfglib.protocols import Policy, Population
 from mfglib.seeds import generator
@@ -35,14 +37,14 @@ class GridBestResponse:
 class Play:
     """What a policy does: the population μ^π that it makes, and J(π, μ) against the population it was judged by."""
 
-    population: GridPopulation
+    population: CellPopulation
     value: float
 
 
-class _AtCells(GridPopulation):
+class _AtCells(CellPopulation):
     """A grid population asked at states x: (r · S, d), S in each of r cells in `rows`: no search."""
 
-    def __init__(self, population: GridPopulation, x: Tensor, rows: slice, S: int) -> None:
+    def __init__(self, population: CellPopulation, x: Tensor, rows: slice, S: int) -> None:
         super().__init__(population.grid, population.mass, population.means)
         self.x, self.rows, self.S = x, rows, S
 
@@ -52,7 +54,7 @@ class _AtCells(GridPopulation):
         return (self.mass[t][self.rows] / self.grid.volume).log().repeat_interleave(self.S)
 
 
-def _by_rows(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _by_rows(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """For S actions a: (m, S, k) in each cell, in chunks of r cells: which, rewards (r, S) and displacements (r, S, d).
 
     Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean.
@@ -70,18 +72,18 @@ def _by_rows(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Itera
         yield rows, reward, move.view(-1, S, grid.state_dim)
 
 
-def _rewards(grid: Grid, t: int, a: Tensor, population: GridPopulation) -> Tensor:
+def _rewards(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Tensor:
     """Rewards (m, S) of S actions a: (m, S, k) in each cell."""
     return torch.cat([reward for _, reward, _ in _by_rows(grid, t, a, population)])
 
 
-def last_reward(grid: Grid, population: GridPopulation) -> Tensor:
+def last_reward(grid: Grid, population: CellPopulation) -> Tensor:
     """Rewards (m,) at the horizon, where nobody acts."""
     none = torch.zeros(len(grid.x), 1, grid.game.action_dim, dtype=torch.float64)
     return _rewards(grid, grid.game.horizon, none, population)[:, 0]
 
 
-def action_values(grid: Grid, t: int, a: Tensor, population: GridPopulation, ahead: Tensor) -> Tensor:
+def action_values(grid: Grid, t: int, a: Tensor, population: CellPopulation, ahead: Tensor) -> Tensor:
     """Q_t (m, S) of S actions a: (m, S, k) in each cell, where `ahead` = `grid.expected(V_{t+1})`: (m,)."""
     parts = _by_rows(grid, t, a, population)
     return torch.cat([reward + grid.gather(ahead, move, rows) for rows, reward, move in parts])
@@ -92,7 +94,7 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
 
     Each cell's best action is found on the lattice of actions, then on two lattices around it, 4 and 16 times finer.
     """
-    population = GridPopulation.of(grid, population)
+    population = CellPopulation.of(grid, population)
     T, m, k = grid.game.horizon, len(grid.x), grid.game.action_dim
     bound = grid.actions.amax(0)
     spacing = 2 * bound / (round(len(grid.actions) ** (1 / k)) - 1)
@@ -113,7 +115,7 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
     return GridBestResponse(float(grid.initial @ V[0]), V, best)
 
 
-class GridActions:
+class TablePolicy:
     """Any policy as a table: in each cell, actions (T, m, S, k), clipped to the bounds, and their shares (T, m, S)."""
 
     def __init__(self, grid: Grid, actions: Tensor, shares: Tensor) -> None:
@@ -141,11 +143,11 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: float | N
         if policy.actions.shape[1] != m:
             raise ValueError(f"policy: expected a best response on {m} cells, got one on {policy.actions.shape[1]}")
         return lambda t, mass: (policy.actions[t][:, None], torch.ones(m, 1, dtype=torch.float64))
-    if isinstance(policy, GridActions):
+    if isinstance(policy, TablePolicy):
         if policy.grid is not grid:
             raise ValueError("policy: expected a table of actions on this grid, got one on another")
         return lambda t, mass: (policy.actions[t], policy.shares[t])
-    if isinstance(policy, GridPolicy) and policy.grid is grid:
+    if isinstance(policy, TablePolicy) and policy.grid is grid:
         return lambda t, mass: _likely(grid, policy.probabilities[t].double())
     S = samples or SAMPLES[grid.state_dim]
     act = sampler(policy, generator(seed, "actions on a grid"))
@@ -166,7 +168,7 @@ def actions_of(grid: Grid, policy: Policy | GridBestResponse, samples: float | N
     return draw
 
 
-def grid_play(
+def grid_evaluate(
     grid: Grid, policy: Any, population: Population | None = None, *, samples: float | None = None, seed: int = 0
 ) -> Play:
     """Push μ_0 forward under `policy` and add up J(π, μ), with μ the given population, or μ^π itself if None.
@@ -178,8 +180,8 @@ def grid_play(
     # What each part draws at random averages out over the parts: together they draw as often as one policy would.
     samples = (samples or SAMPLES[grid.state_dim]) / len(policies)
     parts = [actions_of(grid, p, samples, seed + i) for i, p in enumerate(policies)]
-    own = GridPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
-    judge = own if population is None else GridPopulation.of(grid, population)
+    own = CellPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
+    judge = own if population is None else CellPopulation.of(grid, population)
     mass = [float(w) * grid.initial for w in weights]
     value = 0.0
     for t in range(T):
@@ -195,7 +197,7 @@ def grid_play(
     return Play(own, value + _earned(own.mass[T], last_reward(grid, judge)))
 
 
-def expected_rewards(grid: Grid, policy: GridPolicy, mass: Tensor, population: GridPopulation) -> float:
+def expected_rewards(grid: Grid, policy: TablePolicy, mass: Tensor, population: CellPopulation) -> float:
     """Σ_t of what agents with masses `mass`: (T+1, m) who follow `policy` earn in another population."""
     part, total = actions_of(grid, policy), _earned(mass[-1], last_reward(grid, population))
     for t in range(grid.game.horizon):

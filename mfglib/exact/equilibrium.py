@@ -13,14 +13,16 @@ from tqdm.auto import tqdm
 
 from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import (
-    Play,
+    Evaluation,
     action_values,
     expected_rewards,
     grid_best_response,
-    grid_play,
+    grid_evaluate,
     last_reward,
 )
-from mfglib.exact.grid import Grid, GridPolicy, GridPopulation, grid_of
+from mfglib.exact.grid import Grid, grid_of
+from mfglib.exact.tables import TablePolicy
+from mfglib.populations import CellPopulation
 
 METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent")
 CELLS = {1: 400, 2: 40}  # along the longest side
@@ -40,8 +42,8 @@ class GridEquilibrium:
     policy that never acts. `history`: columns cells, iteration, exploitability and value.
     """
 
-    policy: GridPolicy
-    population: GridPopulation
+    policy: TablePolicy
+    population: CellPopulation
     value: float
     exploitability: float
     first: float
@@ -74,7 +76,7 @@ def grid_equilibrium(
         grids = _levels(game, cells)
         for grid in grids:
             gaps = []
-            first, begin = _judge(grid, grid_play(grid, _still(grid))), 0 if start is None else INHERITED
+            first, begin = _judge(grid, grid_evaluate(grid, _still(grid))), 0 if start is None else INHERITED
             policies = _fictitious_play(grid, "search", 0.0, start)
             for k, policy, play in itertools.islice(policies, iterations + 1):  # noqa: B007 (the last is kept)
                 bar.update()
@@ -129,7 +131,7 @@ def grid_fictitious_play(
         if method not in TEMPERATURE:
             raise ValueError(f"temperature: expected None for method {method!r}, got {temperature!r}")
     grid = _grid(game, cells)
-    first = _judge(grid, grid_play(grid, _still(grid)))
+    first = _judge(grid, grid_evaluate(grid, _still(grid)))
     if temperature is None:
         temperature = TEMPERATURE.get(method, 0.0) * first
     rows = []
@@ -142,26 +144,26 @@ def grid_fictitious_play(
 
 
 def _fictitious_play(
-    grid: Grid, method: str, temperature: float, start: GridPolicy | None = None
-) -> Iterator[tuple[int, GridPolicy, Play]]:
+    grid: Grid, method: str, temperature: float, start: TablePolicy | None = None
+) -> Iterator[tuple[int, TablePolicy, Evaluation]]:
     """k, the k-th average policy and its play, for k = 0, 1, ...; `start` counts for the first INHERITED."""
     policy, begin = (_still(grid), 0) if start is None else (_prolonged(start, grid), INHERITED)
-    play = grid_play(grid, policy)
+    play = grid_evaluate(grid, policy)
     yield begin, policy, play
     if method == "mirror descent":
         yield from _mirror_descent(grid, play, temperature)
     for k in itertools.count(begin + 1):
         response = _response(grid, play.population, temperature / k)
-        answer = grid_play(grid, response, play.population)
+        answer = grid_evaluate(grid, response, play.population)
         step = 2 / (k + 1) if method == "linear" else 1 / k
         if method == "search" and k > 1:
             step = _searched(grid, policy, play, response, answer, k)
         policy = _mixed(policy, play.population.mass, response, answer.population.mass, step)
-        play = grid_play(grid, policy)
+        play = grid_evaluate(grid, policy)
         yield k, policy, play
 
 
-def _searched(grid: Grid, policy: GridPolicy, play: Play, response: GridPolicy, answer: Play, k: int) -> float:
+def _searched(grid: Grid, policy: TablePolicy, play: Evaluation, response: TablePolicy, answer: Evaluation, k: int) -> float:
     """The step after which the response would gain nothing any more, by a secant; between 1/(2k) and 1.
 
     Where agents avoid each other this is about 1/k. Where they follow each other it is near 1, and 1/k would take
@@ -169,28 +171,28 @@ def _searched(grid: Grid, policy: GridPolicy, play: Play, response: GridPolicy, 
     """
     old, new = play.population.mass, answer.population.mass
     gain, trial = answer.value - play.value, 2 / k
-    crowd = GridPopulation(grid, old + trial * (new - old))
+    crowd = CellPopulation(grid, old + trial * (new - old))
     left = expected_rewards(grid, response, new, crowd) - expected_rewards(grid, policy, old, crowd)
     return min(max(trial * gain / (gain - left), 1 / (2 * k)), 1.0) if left < gain else 1.0
 
 
-def _mirror_descent(grid: Grid, play: Play, temperature: float) -> Iterator[tuple[int, GridPolicy, Play]]:
+def _mirror_descent(grid: Grid, play: Evaluation, temperature: float) -> Iterator[tuple[int, TablePolicy, Evaluation]]:
     total = torch.zeros_like(_still(grid).probabilities)
-    policy = GridPolicy(grid, total.softmax(2))
+    policy = TablePolicy.on_lattice(grid, total.softmax(2))
     for k in itertools.count(1):
         rate = 1 / (max(temperature, 1e-12) * math.sqrt(k))
 
-        def evaluate(t: int, q: Tensor, rate: float = rate, policy: GridPolicy = policy) -> Tensor:
+        def evaluate(t: int, q: Tensor, rate: float = rate, policy: TablePolicy = policy) -> Tensor:
             total[t] += rate * (q - q.amax(1, keepdim=True))
             return (policy.probabilities[t] * q).sum(1)
 
         _backward(grid, play.population, evaluate)
-        policy = GridPolicy(grid, total.softmax(2))
-        play = grid_play(grid, policy)
+        policy = TablePolicy.on_lattice(grid, total.softmax(2))
+        play = grid_evaluate(grid, policy)
         yield k, policy, play
 
 
-def _response(grid: Grid, population: GridPopulation, temperature: float) -> GridPolicy:
+def _response(grid: Grid, population: CellPopulation, temperature: float) -> TablePolicy:
     """The best response on the lattice of actions, or the smoothed one."""
     response = torch.zeros(grid.game.horizon, len(grid.x), len(grid.actions), dtype=torch.float64)
 
@@ -203,45 +205,45 @@ def _response(grid: Grid, population: GridPopulation, temperature: float) -> Gri
         return temperature * ((q / temperature).logsumexp(1) - math.log(q.shape[1]))
 
     _backward(grid, population, choose)
-    return GridPolicy(grid, response)
+    return TablePolicy.on_lattice(grid, response)
 
 
-def _backward(grid: Grid, population: GridPopulation, choose: Callable[[int, Tensor], Tensor]) -> None:
+def _backward(grid: Grid, population: CellPopulation, choose: Callable[[int, Tensor], Tensor]) -> None:
     """Dynamic programming: at t = T−1, ..., 0, V_t (m,) = choose(t, Q_t (m, A))."""
     V, a = last_reward(grid, population), grid.actions.expand(len(grid.x), -1, -1)
     for t in reversed(range(grid.game.horizon)):
         V = choose(t, action_values(grid, t, a, population, grid.expected(V)))
 
 
-def _mixed(policy: GridPolicy, mass: Tensor, other: GridPolicy, others: Tensor, step: float) -> GridPolicy:
+def _mixed(policy: TablePolicy, mass: Tensor, other: TablePolicy, others: Tensor, step: float) -> TablePolicy:
     """(1 − step) of agents with masses `mass`: (T+1, m) follow `policy`, the rest, with masses `others`, `other`: what
     the average of them does in each cell. Where nobody is, `other`."""
     old, new = (1 - step) * mass[:-1], step * others[:-1]
     total = old + new
     share = torch.where(total > 0, new / total, 1.0)[..., None]
-    return GridPolicy(policy.grid, torch.lerp(policy.probabilities, other.probabilities, share))
+    return TablePolicy.on_lattice(policy.grid, torch.lerp(policy.probabilities, other.probabilities, share))
 
 
-def _still(grid: Grid) -> GridPolicy:
+def _still(grid: Grid) -> TablePolicy:
     probabilities = torch.zeros(grid.game.horizon, len(grid.x), len(grid.actions), dtype=torch.float64)
     probabilities[..., grid.actions.square().sum(1).argmin()] = 1
-    return GridPolicy(grid, probabilities)
+    return TablePolicy.on_lattice(grid, probabilities)
 
 
-def _prolonged(policy: GridPolicy, grid: Grid) -> GridPolicy:
+def _prolonged(policy: TablePolicy, grid: Grid) -> TablePolicy:
     """A coarser grid's policy on `grid`: in each cell, that of the cell around it, with the nearest actions."""
     coarse = policy.grid
     nearest = torch.cdist(coarse.actions, grid.actions).argmin(1)
     shape = len(policy.probabilities), len(grid.x), len(grid.actions)
     probabilities = torch.zeros(shape, dtype=torch.float64)
-    return GridPolicy(grid, probabilities.index_add_(2, nearest, policy.probabilities[:, coarse.cell(grid.x)]))
+    return TablePolicy.on_lattice(grid, probabilities.index_add_(2, nearest, policy.probabilities[:, coarse.cell(grid.x)]))
 
 
-def _judge(grid: Grid, play: Play) -> float:
+def _judge(grid: Grid, play: Evaluation) -> float:
     return max(grid_best_response(grid, play.population).value - play.value, 0.0)  # 0 but for rounding
 
 
-def _row(grid: Grid, k: int, gap: float, play: Play) -> dict[str, Any]:
+def _row(grid: Grid, k: int, gap: float, play: Evaluation) -> dict[str, Any]:
     return {"cells": int(max(grid.shape)), "iteration": k, "exploitability": gap, "value": play.value}
 
 

@@ -173,7 +173,7 @@ class Grid:
         return target
 
 
-class GridPopulation:
+class CellPopulation:
     """Mass (T+1, m) in the cells of a grid: a density that is constant in each cell.
 
     `means`: (T+1, d) if they are known better than by the mass, else None.
@@ -183,12 +183,12 @@ class GridPopulation:
         self.grid, self.mass, self.means = grid, mass, means
 
     @classmethod
-    def of(cls, grid: Grid, population: Population) -> "GridPopulation":
+    def of(cls, grid: Grid, population: Population) -> "CellPopulation":
         """Any population, by its log-density at the cells' centres and its own mean.
 
         The mass of one that only knows its mean, as `MeanPath`, is NaN: it serves games that ask for no density.
         """
-        if isinstance(population, GridPopulation) and population.grid is grid:
+        if isinstance(population, CellPopulation) and population.grid is grid:
             return population
         times, mass = range(grid.game.horizon + 1), torch.full((), torch.nan, dtype=torch.float64)
         with torch.no_grad():
@@ -220,7 +220,7 @@ class GridPopulation:
         return values[self.grid.index]
 
 
-class GridPolicy:
+class TablePolicy:
     """Probabilities (T, m, A) of the grid's lattice of actions in each cell; an agent acts by the cell it is in."""
 
     def __init__(self, grid: Grid, probabilities: Tensor) -> None:

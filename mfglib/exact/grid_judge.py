@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from mfglib.checks import integer
-from mfglib.exact.dynamic_programming import GridActions, grid_best_response, grid_play
-from mfglib.exact.grid import Grid, GridPopulation, grid_of
+from mfglib.exact.tables import TablePolicy
+from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
+from mfglib.exact.grid import Grid, grid_of
+from mfglib.populations import CellPopulation
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, require_unbounded
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.judge import require_certifiable
 from mfglib.learn.densities import GaussianPolicy, MixturePolicy
-from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture, sampler
+from mfglib.policies import AffinePolicy, MeanPolicy, NoisePolicy, EpisodeMixture, sampler
 from mfglib.protocols import Game, Policy, Population
 from mfglib.seeds import generator
 
@@ -31,7 +33,7 @@ class Judge:
     """J, best responses and populations of a bounded game of one state coordinate and one action, on its grid.
 
     Policies are given as tables (`tabulate`) of this judge's `grid`; a list of them is the average that draws one of
-    them once an episode, all with the same weight. Populations are `GridPopulation`s of the same grid (`seen`).
+    them once an episode, all with the same weight. Populations are `CellPopulation`s of the same grid (`seen`).
     """
 
     def __init__(self, game: Game, cells: int = 100) -> None:
@@ -45,56 +47,56 @@ class Judge:
     def _grid(self, cells: int) -> Grid:
         return grid_of(self.game, cells)
 
-    def tabulate(self, policy: Policy, seed: int = 0) -> GridActions:
+    def tabulate(self, policy: Policy, seed: int = 0) -> TablePolicy:
         """The policy in each cell: by quantiles where its law is explicit, else by draws."""
         x, random = self.grid.x.float(), generator(seed, "table")
         actions = torch.stack([_atoms(policy, t, x, random) for t in range(self.game.horizon)]).double()[..., None]
-        return GridActions(self.grid, actions, torch.full(actions.shape[:3], 1 / actions.shape[2]))
+        return TablePolicy(self.grid, actions, torch.full(actions.shape[:3], 1 / actions.shape[2]))
 
-    def seen(self, population: Population) -> GridPopulation:
+    def seen(self, population: Population) -> CellPopulation:
         """Any population, by its density in the cells and its own mean."""
-        return GridPopulation.of(self.grid, population)
+        return CellPopulation.of(self.grid, population)
 
-    def crowd(self, policies: list[GridActions]) -> GridPopulation:
+    def crowd(self, policies: list[TablePolicy]) -> CellPopulation:
         """The population of agents who draw one of the policies once an episode."""
-        return grid_play(self.grid, UniformMixture(policies)).population
+        return grid_evaluate(self.grid, EpisodeMixture(policies)).population
 
-    def mass(self, policy: GridActions, population: GridPopulation) -> Tensor:
+    def mass(self, policy: TablePolicy, population: CellPopulation) -> Tensor:
         """Where one agent is who follows `policy` in `population`: (T+1, m)."""
-        return grid_play(self.grid, policy, population).population.mass
+        return grid_evaluate(self.grid, policy, population).population.mass
 
-    def best(self, population: GridPopulation) -> GridActions:
+    def best(self, population: CellPopulation) -> TablePolicy:
         """The exact best response."""
         return self._reply(population)[0]
 
-    def best_value(self, population: GridPopulation) -> float:
+    def best_value(self, population: CellPopulation) -> float:
         """max_π J(π, μ)."""
         return self._reply(population)[1]
 
-    def value(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
+    def value(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         """J(π, μ)."""
-        return grid_play(self.grid, UniformMixture(_listed(policy)), population).value
+        return grid_evaluate(self.grid, EpisodeMixture(_listed(policy)), population).value
 
-    def gap(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
+    def gap(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         """γ(π; μ) = max_π' J(π', μ) − J(π, μ): never negative, but for the refinement of the maximum (1e-6)."""
         return self.best_value(population) - self.value(policy, population)
 
-    def _reply(self, population: GridPopulation) -> tuple[GridActions, float]:
+    def _reply(self, population: CellPopulation) -> tuple[TablePolicy, float]:
         if population not in self._replies:
             self._replies[population] = self._solve(population)
         return self._replies[population]
 
-    def _solve(self, population: GridPopulation) -> tuple[GridActions, float]:
+    def _solve(self, population: CellPopulation) -> tuple[TablePolicy, float]:
         found = grid_best_response(self.grid, population)
         actions = found.actions[:, :, None]
-        return GridActions(self.grid, actions, torch.ones(actions.shape[:3])), found.value
+        return TablePolicy(self.grid, actions, torch.ones(actions.shape[:3])), found.value
 
-    def wasserstein(self, one: GridPopulation, other: GridPopulation) -> float:
+    def wasserstein(self, one: CellPopulation, other: CellPopulation) -> float:
         """d(μ, ν) = max_t W1(μ_t, ν_t), from the distribution functions at the cells' ends."""
         cdf, other_cdf = (p.mass.cumsum(1) / p.mass.sum(1, keepdim=True) for p in (one, other))
         return ((cdf - other_cdf).abs().sum(1) * self.grid.h[0]).max().item()
 
-    def span(self, one: GridPopulation, other: GridPopulation) -> float:
+    def span(self, one: CellPopulation, other: CellPopulation) -> float:
         """Λ(μ, ν) = max_π ΔJ(π) − min_π ΔJ(π), ΔJ(π) = J(π, μ) − J(π, ν): what two agents can at most disagree about
         when the crowd changes from ν to μ. By dynamic programming, for the beach bar, where moves do not depend on the
         population, nor rewards' dependence on it on the action. NaN for other games.
@@ -111,12 +113,12 @@ class Judge:
             low = change[t] + self.grid.gather(self.grid.expected(low), moves).amin(1)
         return float(self.grid.initial @ (high - low))
 
-    def contraction(self, policy: GridActions) -> float:
+    def contraction(self, policy: TablePolicy) -> float:
         """Of LQ games only: NaN."""
         return float("nan")
 
 
-class ClosedFormJudge(Judge):
+class LQJudge(Judge):
     """The same for the unbounded LQ game: best responses by Riccati, gaps by the exact advantage
     γ(π; μ) = E_{π,μ} Σ_t D_t |a_t − K_t x_t − k_t(μ)|², a sum of squares. Only the states' distribution is on a grid,
     of a box around the game so wide that nobody gets to its ends.
@@ -133,18 +135,18 @@ class ClosedFormJudge(Judge):
         far = 1.5 * (eq.K.abs() * width + eq.k.abs()[..., None]).max().item()
         return Grid(LinearQuadratic(**own | dict(x_bound=width, a_bound=far)), cells)
 
-    def _solve(self, population: GridPopulation) -> tuple[GridActions, float]:
+    def _solve(self, population: CellPopulation) -> tuple[TablePolicy, float]:
         reply = self.reply(population)
         return self.tabulate(reply.policy), reply.value
 
-    def reply(self, population: GridPopulation) -> LQBestResponse:
+    def reply(self, population: CellPopulation) -> LQBestResponse:
         """The best response to the mean path of a population."""
         return lq_best_response(self.game, _path(population))
 
-    def value(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
+    def value(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         return self.best_value(population) - self.gap(policy, population)
 
-    def gap(self, policy: GridActions | list[GridActions], population: GridPopulation) -> float:
+    def gap(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         policies, reply, x = _listed(policy), self.reply(population), self.grid.x
         wanted = torch.from_numpy(reply.K) @ x.T + torch.from_numpy(reply.k)[..., None]  # (T, 1, m)
         price, total = torch.from_numpy(reply.D)[:, 0, 0], 0.0
@@ -153,7 +155,7 @@ class ClosedFormJudge(Judge):
             total += (price @ (self.mass(p, population)[:-1] * off).sum(1)).item()
         return total / len(policies)
 
-    def contraction(self, policy: GridActions) -> float:
+    def contraction(self, policy: TablePolicy) -> float:
         """κ: the largest W1 between where agents in neighbouring cells go, before the noise, over their distance."""
         A, B = float(self.game.A.item()), float(self.game.B.item())
         after = (A * self.grid.x[:, None, 0] + B * policy.actions[..., 0]).sort(2).values  # (T, m, S), equally likely
@@ -163,26 +165,26 @@ class ClosedFormJudge(Judge):
 def judge_of(game: Game, cells: int | None = None) -> Judge:
     """The judge of an unbounded LQ game or of a bounded game; raises as `mfglib.judge`, and ValueError for
     more than one dimension."""
-    kind = ClosedFormJudge if isinstance(game, LinearQuadratic) and not game.bounded else Judge
+    kind = LQJudge if isinstance(game, LinearQuadratic) and not game.bounded else Judge
     return kind(game) if cells is None else kind(game, cells)
 
 
-def _listed(policy: GridActions | list[GridActions]) -> list[GridActions]:
+def _listed(policy: TablePolicy | list[TablePolicy]) -> list[TablePolicy]:
     return policy if isinstance(policy, list) else [policy]
 
 
-def _path(population: GridPopulation) -> np.ndarray:
+def _path(population: CellPopulation) -> np.ndarray:
     return torch.stack([population.mean(t) for t in range(len(population.mass))]).double().numpy()
 
 
 @torch.no_grad()
 def _atoms(policy: Policy, t: int, x: Tensor, random: torch.Generator) -> Tensor:
     """Equally likely actions (m, S) in the states x: (m, 1)."""
-    if isinstance(policy, Greedy) or (isinstance(policy, AffinePolicy) and not policy.std.any()):
+    if isinstance(policy, MeanPolicy) or (isinstance(policy, AffinePolicy) and not policy.std.any()):
         return policy.mean(t, x)
     z = torch.special.ndtri((torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES)
     z = (z / z.square().mean().sqrt()).float()  # midpoints alone lose 3% of the variance, and of an LQ gap
-    if isinstance(policy, Still):
+    if isinstance(policy, NoisePolicy):
         return (policy.std * z).expand(len(x), -1)
     if isinstance(policy, GaussianPolicy):
         mean, std = policy(t, x)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
-from mfglib.populations import GaussianFlow
+from mfglib.populations import GaussianPath
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class LQEquilibrium:
         return AffinePolicy(self.K, self.k)
 
     @property
-    def population(self) -> GaussianFlow:
-        return GaussianFlow(self.mean, self.cov)
+    def population(self) -> GaussianPath:
+        return GaussianPath(self.mean, self.cov)
 
 
 @dataclass(frozen=True)

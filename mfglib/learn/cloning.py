@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mfglib.checks import require_finite, require_positive
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Networks
-from mfglib.policies import Still, gaussian_log_prob
+from mfglib.policies import NoisePolicy, gaussian_log_prob
 from mfglib.protocols import BestResponse, Game, ModuleState, Policy, Population
 from mfglib.rollout import rollout
 from mfglib.schedules import Averaging, Steps, decayed
@@ -170,7 +170,7 @@ class ClonedAverage(ModuleState, nn.Module):
         self.net = GaussianPolicy(*net.arguments(), net.unit, net.hidden, **own, **net.inputs)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.to(net.device)
-        self.first = Still(net.unit.to(net.device) * self.config.initial_std)
+        self.first = NoisePolicy(net.unit.to(net.device) * self.config.initial_std)
         self.memory = Memory(game.state_dim, game.action_dim, self.config.capacity, net.device)
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mfglib.learn.cloning import ClonedAverage, CloningConfig
 from mfglib.learn.networks import Networks
-from mfglib.policies import UniformMixture
+from mfglib.policies import EpisodeMixture
 from mfglib.protocols import BestResponse, Game, Policy, Population
 from mfglib.schedules import Averaging
 from mfglib.seeds import Random
@@ -40,7 +40,7 @@ class EpisodeAverage:
     @property
     def policy(self) -> Policy:
         n = len(self.past)
-        return UniformMixture(self.past, self.averaging.weights(n)) if n else self.cloned.policy
+        return EpisodeMixture(self.past, self.averaging.weights(n)) if n else self.cloned.policy
 
     def update(self, response: BestResponse, population: Population, k: int, random: Random) -> dict[str, float]:
         """Append π*_k to the past best responses; returns the loss of cloning it, NaN if it need not be cloned."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mfglib.checks import integer, require_positive, require_time
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.protocols import Game
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
@@ -134,7 +134,7 @@ class Networks:
         self.game, self.hidden, self.device, self.bounded = game, config.hidden, device, bound is not None
         self.unit = torch.as_tensor(scale, dtype=torch.float32).expand(game.action_dim)
         if domain is None:
-            still = Still(torch.zeros(game.action_dim))
+            still = NoisePolicy(torch.zeros(game.action_dim))
             random = generator(seed, 0, "normalisation", device=device)
             x = rollout(game, still, n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
             self.centre, self.scale, edges = x.mean(0), x.std(0).clamp_min(1e-6), []

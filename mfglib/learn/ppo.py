@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mfglib.checks import number, require_finite, require_positive
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp
-from mfglib.policies import Greedy, gaussian_log_prob
+from mfglib.policies import MeanPolicy, gaussian_log_prob
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.rollout import Rollout, rollout
 from mfglib.schedules import budget
@@ -134,8 +134,8 @@ class PPO(ModuleState, nn.Module):
         self.to(net.device)
 
     @property
-    def policy(self) -> GaussianPolicy | Greedy:
-        return self.actor if self.config.temperature else Greedy(self.actor)
+    def policy(self) -> GaussianPolicy | MeanPolicy:
+        return self.actor if self.config.temperature else MeanPolicy(self.actor)
 
     def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
         """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the last losses."""
