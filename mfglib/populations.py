@@ -116,7 +116,7 @@ class MeanPath:
         self.path = path
 
     def mean(self, t: int) -> Tensor:
-        return self.path[t]
+        return self.path[require_time(t, len(self.path) - 1)]
 
 
 class Repeated:

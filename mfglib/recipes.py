@@ -28,7 +28,8 @@ class Recipe:
 
     def build(self) -> dict[str, Any]:
         """The three learners. A named one is given what its constructor asks for by name, of game, config, networks,
-        averaging, device, and the learners before it; its parameters are drawn under one seed."""
+        averaging, device, and the learners before it; its parameters are drawn under one seed. A class that is named by
+        its path, "module:Class", has the sizes of its configuration's defaults."""
         given = dict(game=self.game, averaging=self.averaging, device=self.device)
         config = presets.configured(NetworkConfig, self.sizes["networks"])
         given["networks"] = Networks.of(self.game, config, seed=self.seed, device=self.device)
@@ -37,8 +38,9 @@ class Recipe:
                 learner = self.wanted[part]
                 if isinstance(learner, str):
                     kind = presets.learner_class(part, learner)
-                    given["config"] = presets.configured(kind.Config, self.sizes[learner])
                     asked = inspect.signature(kind).parameters
+                    if "config" in asked:
+                        given["config"] = presets.configured(kind.Config, self.sizes.get(learner, {}))
                     learner = kind(**{name: value for name, value in given.items() if name in asked})
                 given[part] = learner
         return {part: given[part] for part in PARTS}

@@ -87,10 +87,11 @@ def solve(
     judge, certificate, run = None, None, None
     if certify or (certify is None and certifiable(game)):
         judge = Certify(game, configured(CertifyConfig, recipe.sizes["certify"]), recipe.seed, recipe.device)
-        code = fingerprint(["mfglib.certificates", *modules_of(game)])
-        certificate = dict(config=asdict(judge.config), code=code)
     learners = recipe.build()
     if directory is not None:
+        if judge:
+            code = fingerprint(["mfglib.certificates", *modules_of(game)])
+            certificate = dict(config=asdict(judge.config), code=code)
         settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
         run = RunDirectory(directory, settings, overwrite=overwrite)
     state, rows = run.load(recipe.device) if run else ({}, [])

@@ -64,7 +64,7 @@ def sources(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
         homes = _homes(file)
         if not homes:
             found.add(file)
-            names += imports(_tree(file))
+            names += _imported(_text(file))
         if parent:  # importing a module runs the packages that it lies in
             seen.add(parent) if _homes(_file(parent, root)) else names.append(parent)
     return sorted(found)
@@ -82,8 +82,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def libraries(files: Iterable[Path], trees: Iterable[ast.AST] = ()) -> dict[str, str]:
     """The distributions of other people that files, and syntax trees, import directly, and their installed versions."""
-    every = [*map(_tree, files), *trees]
-    names = {name.split(".")[0] for tree in every for name in imports(tree)}
+    every = [*(_imported(_text(file)) for file in files), *map(imports, trees)]
+    names = {name.split(".")[0] for found in every for name in found}
     known = _distributions()
     used = {d for name in names - set(PACKAGES) - sys.stdlib_module_names for d in known.get(name, ())}
     return {name: metadata.version(name) for name in sorted(used)}
@@ -100,7 +100,7 @@ def _homes(file: Path | None) -> dict[str, str]:
     """The table of a package that loads on demand; empty for any other file."""
     if file is None or file.name != "__init__.py":
         return {}
-    for node in ast.walk(_tree(file)):
+    for node in ast.walk(_parsed(_text(file))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "on_demand":
             return _by_name(ast.literal_eval(node.args[1]))
     return {}
@@ -120,13 +120,14 @@ def _text(file: Path) -> str:
     return _READ[file] if file in _READ else file.read_text(encoding="utf-8")
 
 
-def _tree(file: Path) -> ast.Module:
-    return _parsed(_text(file))
-
-
 @cache
 def _parsed(text: str) -> ast.Module:
     return ast.parse(text)
+
+
+@cache
+def _imported(text: str) -> list[str]:
+    return list(imports(_parsed(text)))
 
 
 @cache
@@ -147,6 +148,7 @@ def fingerprint(modules: Iterable[str], root: Path = ROOT, texts: Iterable[str] 
     return digest.hexdigest()
 
 
+@cache
 def stripped(text: str) -> str:
     """Source text without comments, bare strings and blank lines, cut out by position: neither syntax trees nor tokens
     are written the same way by all Pythons, f-strings least of all."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from mfglib.checks import DivergenceError, require_finite, require_positive
+from mfglib.checks import DivergenceError, require_finite, require_positive, require_time
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -32,3 +32,24 @@ def test_what_is_not_positive_is_named_and_shown(bad):
         with pytest.raises(ValueError) as error:
             require_positive(Sizes(**{name: value}), "n", "widths")
         assert str(error.value) == f"Sizes.{name}: expected > 0, got {value!r}"
+
+
+def test_numbers_that_count_things_are_whole():
+    @dataclass
+    class Counts:
+        n: int = 1
+        most: int | None = None
+        widths: tuple[float, ...] = (1.5,)
+
+    require_positive(Counts(), "n", "widths")
+    require_positive(Counts(2, 3), "n", "most")
+    for given in (dict(n=1.5), dict(most=2.0)):
+        with pytest.raises(ValueError, match=rf"Counts.{next(iter(given))}: expected an integer > 0, got "):
+            require_positive(Counts(**given), "n", *given)
+
+
+def test_times_do_not_count_from_the_end():
+    assert [require_time(t, 2) for t in range(3)] == [0, 1, 2]
+    for t in (-1, 3):
+        with pytest.raises(ValueError, match=rf"t: expected an integer in 0\.\.2, got {t}"):
+            require_time(t, 2)

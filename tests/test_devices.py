@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.games.base import constant
 from mfglib.learn.cloning import CloningConfig, Memory, clone
-from mfglib.learn.densities import GaussianPolicy, MixturePolicy
+from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.learn.lookahead import LookaheadConfig, PostDecisionValues, fit_values
-from mfglib.learn.networks import Place
-from mfglib.learn.ppo import Critic, PPOConfig, best_response
+from mfglib.learn.networks import StateFeatures
+from mfglib.learn.ppo import Critic, PPOConfig, fit_ppo
 from mfglib.rollout import rollout
 
 DEVICE = torch.device("meta")
@@ -65,8 +65,9 @@ def normaliser(game):
     return torch.zeros(game.state_dim), torch.ones(game.state_dim)
 
 
-def gaussian(game):
-    return GaussianPolicy(game.horizon, *normaliser(game), torch.ones(game.action_dim), (8,)).to(DEVICE)
+def policy_of(game, components=1):
+    unit = torch.ones(game.action_dim)
+    return GaussianPolicy(game.horizon, *normaliser(game), unit, (8,), components=components).to(DEVICE)
 
 
 def flow_of(game):
@@ -80,8 +81,7 @@ def states(game, n=50):
 def cloning(game, steps):
     memory = Memory(game.state_dim, game.action_dim, device=DEVICE)
     memory.add(states(game), torch.empty(game.horizon, 50, game.action_dim, device=DEVICE), 1, Random())
-    average = MixturePolicy(game.horizon, *normaliser(game), torch.ones(game.action_dim), (8,)).to(DEVICE)
-    clone(average, memory, [1.0], CloningConfig(steps=steps, batch=32), Random())
+    clone(policy_of(game, components=5), memory, [1.0], CloningConfig(steps=steps, batch=32), Random())
 
 
 def fitting(game, steps):
@@ -89,7 +89,7 @@ def fitting(game, steps):
 
 
 def looking_ahead(game, steps):
-    values = PostDecisionValues(game.horizon, Place(*normaliser(game)), (8,)).to(DEVICE)
+    values = PostDecisionValues(game.horizon, StateFeatures(*normaliser(game)), (8,)).to(DEVICE)
     config = LookaheadConfig(states=32, batch=16, candidates=4)
     fit_values(game, flow_of(game), values, config, Random(), steps=steps)
 
@@ -97,7 +97,7 @@ def looking_ahead(game, steps):
 def ppo(game, steps):
     critic = Critic(game.horizon, *normaliser(game), (8,)).to(DEVICE)
     config = PPOConfig(agents=16, epochs=steps)
-    best_response(game, flow_of(game), gaussian(game), critic, config, Random(), updates=1)
+    fit_ppo(game, flow_of(game), policy_of(game), critic, config, Random(), updates=1)
 
 
 LQ, BEACH, ROOMS = LinearQuadratic(horizon=2), BeachBar(horizon=2), FourRooms(horizon=2)
@@ -124,7 +124,7 @@ def test_a_roll_out_copies_nothing_and_waits_a_few_times_a_step(kind, most):
     seen = []
     for T in (5, 5, 50):
         game = kind(horizon=T)
-        policy, population = gaussian(game), flow_of(game)
+        policy, population = policy_of(game), flow_of(game)
         with Traffic() as traffic:
             play = rollout(game, policy, population, n=50, generator=Random())
         assert play.x.device == play.a.device == play.reward.device == DEVICE

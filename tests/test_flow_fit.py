@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from contracts import cells, histogram
 from helpers import gen
 from scipy.stats import beta, norm, qmc
-from test_flow import LOC, ROOMS, SCALE, UNIT, T, cells, every_space, histogram
+from test_flow import LOC, ROOMS, SCALE, UNIT, T
 
 from mfglib.games.domain import Domain
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
@@ -23,7 +24,9 @@ def new_flow(d, domain=None, config=CONFIG):
 
 def distance(flow: TimeFlow, t: int, n: int, exact: np.ndarray) -> float:
     """Total variation between the flow's probabilities of n cells an axis and the exact ones."""
-    return 0.5 * np.abs(cells(flow, t, n, 20 if flow.state_dim == 1 else 5)[1].numpy() - exact.ravel()).sum()
+    box = torch.tensor([[edges[i] for edges in flow.unfold._edges] for i in (0, -1)])
+    mass = cells(lambda x: flow.log_prob(t, x), box, n, 20 if flow.state_dim == 1 else 5)[1]
+    return 0.5 * np.abs(mass - exact.ravel()).sum()
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
@@ -105,20 +108,6 @@ def test_fits_mixtures_of_rooms_and_from_there_the_uniform_law():
     for t in range(T + 1):  # nearer than the states themselves, which are 0.05 away
         own = 0.5 * np.abs(histogram(x[t], edges) / 20_000 - free.ravel() / free.sum()).sum()
         assert distance(flow, t, 20, free / free.sum()) < 0.035 < 0.045 < own
-
-
-@every_space
-def test_mean_is_the_mean_of_the_samples_even_if_skewed(d, domain):
-    x = torch.rand(T + 1, 4000, d, generator=gen()).square() * (1 if domain else torch.tensor([1.0, 10.0, 0.1])[:d])
-    if domain:
-        with torch.no_grad():
-            x = new_flow(d, domain).unfold.from_unit(x)
-    flow = new_flow(d, domain)
-    fit_flow(flow, x, CONFIG, gen())
-    for t in range(T + 1):
-        draws = flow.sample(t, 50_000, gen(t))
-        assert ((flow.mean(t) - draws.mean(0)).abs() < 0.02 * draws.std(0)).all()
-        assert ((flow.mean(t) - x[t].mean(0)).abs() < 0.08 * x[t].std(0)).all()
 
 
 @pytest.mark.parametrize("domain", [None, UNIT], ids=["R", "interval"])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from helpers import gen
 
-from mfglib.games import Game, LinearQuadratic, check_game
-from mfglib.populations import GaussianPath, MeanPath
+from mfglib.games import LinearQuadratic
+from mfglib.populations import MeanPath
 
 EYE = np.eye(2)
 
@@ -147,32 +147,6 @@ def test_population_may_be_none_exactly_where_it_is_not_used():
         LinearQuadratic(A_bar=0.1).step(0, x, a, None, gen())
     with pytest.raises((AttributeError, TypeError, ValueError)):
         LinearQuadratic(c_m=0.1).reward(0, x, a, None)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_results_have_the_dtype_of_the_states_whatever_that_of_the_population(dtype):
-    game = LinearQuadratic()
-    population = GaussianPath(torch.ones(21, 1).double(), torch.ones(21, 1, 1).double())
-    x, a = torch.zeros(3, 1, dtype=dtype), torch.zeros(3, 1, dtype=dtype)
-    assert game.step(0, x, a, population, gen()).dtype == dtype
-    assert game.reward(0, x, a, population).dtype == dtype
-
-
-def test_same_generator_same_draws():
-    game = LinearQuadratic()
-    assert torch.equal(game.initial(9, gen(4)), game.initial(9, gen(4)))
-    assert not torch.equal(game.initial(9, gen(4)), game.initial(9, gen(5)))
-
-
-def test_what_a_game_is():
-    assert isinstance(LinearQuadratic(), Game)
-    check_game(LinearQuadratic())
-    with pytest.raises(TypeError, match="`horizon`.*got object"):
-        check_game(object())
-    broken = LinearQuadratic()
-    broken.horizon = 0
-    with pytest.raises(ValueError, match=r"game\.horizon: expected an integer >= 1, got 0"):
-        check_game(broken)
 
 
 def test_repr_shows_the_parameters():

@@ -3,22 +3,26 @@
 import subprocess
 import sys
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env as gymnasium_check
 from helpers import Congestion
-from stable_baselines3 import PPO
-from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from mfglib.adapters.gym import BestResponseEnv, BestResponseVectorEnv, PolicyOf
 from mfglib.exact import grid_fictitious_play, lq_equilibrium
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap
+from mfglib.policies import NoisePolicy
 from mfglib.populations import MeanPath, Particles
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
+
+gymnasium = pytest.importorskip("gymnasium")
+pytest.importorskip("stable_baselines3")
+from gymnasium.utils.env_checker import check_env as gymnasium_check  # noqa: E402
+from stable_baselines3 import PPO  # noqa: E402
+from stable_baselines3.common.env_checker import check_env as sb3_check  # noqa: E402
+
+from mfglib.adapters.gym import BestResponseEnv, BestResponseVectorEnv, PredictPolicy  # noqa: E402
 
 LQ = LinearQuadratic(horizon=5)
 EQ = lq_equilibrium(LQ)
@@ -27,15 +31,8 @@ PATH = MeanPath(EQ.mean.float())
 
 def crowd(game):
     """Agents that never act, as a population."""
-    return Particles(rollout(game, Zero(game.action_dim), n=500, generator=generator(0, "crowd"), rewards=False).x)
-
-
-class Zero:
-    def __init__(self, k):
-        self.k = k
-
-    def sample(self, t, x, generator=None):
-        return x.new_zeros(len(x), self.k)
+    still = NoisePolicy(torch.zeros(game.action_dim))
+    return Particles(rollout(game, still, n=500, generator=generator(0, "crowd"), rewards=False).x)
 
 
 GAMES = [BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper()]
@@ -109,7 +106,7 @@ def test_an_optimal_model_has_no_gap():
             t = round(float(observations[0, 1]) * LQ.horizon)
             return (EQ.policy.mean(t, torch.from_numpy(observations[:, :1])) / 2.0).numpy(), None
 
-    policy = PolicyOf(Optimal(), env)
+    policy = PredictPolicy(Optimal(), env)
     assert best_response_gap(LQ, policy, PATH, generator(0, "gap")) < 1e-6
     x = torch.zeros(3, 1)
     assert policy.mean(LQ.horizon, x).shape == (3, 1) and not policy.sample(LQ.horizon, x).any()
@@ -120,9 +117,9 @@ def test_an_optimal_model_has_no_gap():
 def test_a_foreign_library_learns_on_it():
     env = BestResponseEnv(LQ, PATH)
     model = PPO("MlpPolicy", env, n_steps=500, batch_size=250, learning_rate=3e-3, seed=0, device="cpu")
-    before = best_response_gap(LQ, PolicyOf(model, env), PATH, generator(0, "gap"))
+    before = best_response_gap(LQ, PredictPolicy(model, env), PATH, generator(0, "gap"))
     model.learn(4000)
-    assert best_response_gap(LQ, PolicyOf(model, env), PATH, generator(0, "gap")) < 0.5 * before
+    assert best_response_gap(LQ, PredictPolicy(model, env), PATH, generator(0, "gap")) < 0.5 * before
 
 
 def test_a_game_of_ones_own():

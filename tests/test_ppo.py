@@ -1,17 +1,16 @@
+"""What is particular to PPO (`mfglib.learn.ppo`); see also tests/test_best_responses.py."""
+
 import math
 
 import pytest
 import torch
 from helpers import gen
 
-from mfglib.checks import DivergenceError
 from mfglib.exact import lq_best_response, lq_equilibrium
 from mfglib.games import LinearQuadratic
-from mfglib.judge import best_response_gap
 from mfglib.learn.densities import GaussianPolicy
-from mfglib.learn.ppo import Critic, PPOConfig, _batch, best_response
+from mfglib.learn.ppo import Critic, PPOConfig, _batch, fit_ppo
 from mfglib.policies import AffinePolicy, MeanPolicy
-from mfglib.populations import MeanPath
 from mfglib.rollout import Rollout, rollout
 from mfglib.seeds import isolated
 
@@ -26,44 +25,14 @@ def learners(game=GAME):
         return policy, Critic(game.horizon, torch.zeros(d), torch.ones(d), (32, 32))
 
 
-@pytest.mark.parametrize(
-    ("game", "population"),
-    [
-        (GAME, CROWD),
-        (GAME, MeanPath(torch.linspace(1, -1, 4)[:, None])),
-        (LinearQuadratic(horizon=2, A=[1.0, 0.8], B=[[1.0], [0.5]], c_a=0.5), MeanPath(torch.zeros(3, 2))),
-    ],
-    ids=["against the equilibrium", "against a moving crowd", "two states, one action"],
-)
-def test_best_response_is_nearly_optimal(game, population):
-    policy, critic = learners(game)
-    before = best_response_gap(game, MeanPolicy(policy), population, gen(5))
-    losses = best_response(game, population, policy, critic, PPOConfig(agents=256), gen(1), updates=40)
-    gap = best_response_gap(game, MeanPolicy(policy), population, gen(5))
-    path = torch.stack([population.mean(t) for t in range(game.horizon + 1)]).double()
-    optimum = lq_best_response(game, path.numpy())
-    assert gap < 0.03 * abs(optimum.value) and gap < 0.1 * before
-    exact = AffinePolicy(torch.as_tensor(optimum.K), torch.as_tensor(optimum.k))
-    values = [rollout(game, p, population, n=20_000, generator=gen(6)).value for p in (MeanPolicy(policy), exact)]
-    assert values[0] == pytest.approx(values[1], rel=0.04)  # and in rewards, without the certified gap
-    assert set(losses) == {"policy_loss", "critic_loss"} and all(math.isfinite(v) for v in losses.values())
-
-
-def test_warm_start_goes_on_from_where_it_was():
+def test_a_best_response_earns_what_the_exact_one_earns():
+    """In rewards, without the certified gap."""
     policy, critic = learners()
-    best_response(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(1), updates=30)
-    first = best_response_gap(GAME, MeanPolicy(policy), CROWD, gen(5))
-    best_response(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(2), updates=5)
-    assert best_response_gap(GAME, MeanPolicy(policy), CROWD, gen(5)) < 2 * first + 0.01
-
-
-def test_same_generator_same_best_response():
-    results = []
-    for seed in (1, 1, 2):
-        policy, critic = learners()
-        best_response(GAME, CROWD, policy, critic, PPOConfig(agents=32), gen(seed), updates=2)
-        results.append(torch.cat([p.flatten() for p in policy.parameters()]))
-    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+    fit_ppo(GAME, CROWD, policy, critic, PPOConfig(agents=256), gen(1), updates=40)
+    optimum = lq_best_response(GAME, torch.stack([CROWD.mean(t) for t in range(4)]).double().numpy())
+    exact = AffinePolicy(torch.as_tensor(optimum.K), torch.as_tensor(optimum.k))
+    values = [rollout(GAME, p, CROWD, n=20_000, generator=gen(6)).value for p in (MeanPolicy(policy), exact)]
+    assert values[0] == pytest.approx(values[1], rel=0.04)
 
 
 def play(T=3, n=400):
@@ -103,17 +72,6 @@ def test_constant_rewards_do_not_divide_by_zero():
     assert all(torch.isfinite(v).all() for v in batch)
 
 
-class Broken(LinearQuadratic):
-    def reward(self, t, x, a, population):
-        return super().reward(t, x, a, population) + (math.nan if t == 1 else 0.0)
-
-
-def test_reward_that_is_not_a_number_is_a_divergence():
-    policy, critic = learners()
-    with pytest.raises(DivergenceError, match="best response"):
-        best_response(Broken(horizon=3), CROWD, policy, critic, PPOConfig(agents=32), gen(), updates=2)
-
-
 @pytest.mark.parametrize("field", ["agents", "updates", "epochs", "learning_rate", "clip", "exploration_std"])
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, None])
 def test_configuration_validates_itself(field, value):
@@ -136,9 +94,9 @@ def test_temperature_finds_the_gibbs_policy(temperature):
     """E −a² + τ H is largest for N(0, τ/2)."""
     policy, critic = learners(Flat())
     config = PPOConfig(agents=1024, learning_rate=3e-3, exploration_std=0.01)
-    best_response(Flat(), CROWD, policy, critic, config, gen(1), updates=80, temperature=temperature)
+    fit_ppo(Flat(), CROWD, policy, critic, config, gen(1), updates=80, temperature=temperature)
     with torch.no_grad():
-        mean, std = policy(0, torch.linspace(-0.5, 0.5, 11)[:, None])
+        mean, std = policy.gaussian(0, torch.linspace(-0.5, 0.5, 11)[:, None])
     assert mean.abs().max() < 0.1
     assert std.mean().item() == pytest.approx(math.sqrt(temperature / 2), rel=0.15)
 

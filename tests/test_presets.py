@@ -1,95 +1,118 @@
-import dataclasses
-import json
-import math
+"""Names and sizes (`mfglib.presets`)."""
 
 import pytest
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.learn.lookahead import LookaheadConfig
-from mfglib.learn.ppo import PPOConfig
-from mfglib.presets import PRESETS, Config, preset_config, resolve_preset, restored
+from mfglib.presets import ALGORITHMS, LEARNERS, PRESETS, configured, learner_class, resolve_preset, sizes
+from mfglib.recipes import PARTS, recipe_of
+
+BOUNDED = [BeachBar(), FourRooms(), LinearQuadratic.paper()]
+FREE = [LinearQuadratic(), LinearQuadratic(a_bound=0.1), LinearQuadratic(x_bound=1.0), None]
+KNOWN = {
+    "networks",
+    "ppo",
+    "look-ahead",
+    "sb3",
+    "cloned",
+    "flow",
+    "agents",
+    "certify",
+    "episodes",
+    "sb3-ppo",
+    "sb3-sac",
+}
 
 
-def sizes(config):
-    learners = (config.best_response.agents, config.cloning.agents, config.agents, config.flow.steps)
-    return (*config.hidden, *learners, config.best_response.updates, config.judge_agents)
+def configs(preset, game=None):
+    """The configurations of all learners that need no extra, by name."""
+    table = sizes(preset, game)
+    known = [(part, name) for part in LEARNERS for name in LEARNERS[part] if "sb3" not in name]
+    return {name: configured(learner_class(part, name).Config, table[name]) for part, name in known}
+
+
+def numbers(preset, game=None):
+    c, table = configs(preset, game), sizes(preset, game)
+    hidden = table["networks"].get("hidden", (64, 64))
+    learners = c["ppo"].agents, c["cloned"].agents, c["agents"].agents, c["flow"].steps, c["ppo"].updates
+    return *hidden, *learners, table["certify"].get("agents", 20_000)
 
 
 def test_presets_grow():
     assert list(PRESETS) == ["smoke", "lecture", "paper"]
-    smoke, lecture, paper = (sizes(PRESETS[name]) for name in PRESETS)
+    smoke, lecture, paper = map(numbers, PRESETS)
     assert all(a < b < c for a, b, c in zip(smoke, lecture, paper, strict=True))
-    assert PRESETS["lecture"] == Config()
-    assert PRESETS["paper"].hidden == (256, 256)  # stated in the paper
+    assert PRESETS["lecture"] == {} and PRESETS["paper"]["networks"]["hidden"] == (256, 256)  # stated in the paper
 
 
-@pytest.mark.parametrize("game", [BeachBar(), FourRooms(), LinearQuadratic.paper()], ids=lambda g: type(g).__name__)
+@pytest.mark.parametrize("game", BOUNDED, ids=lambda g: type(g).__name__)
 def test_bounded_games_look_ahead_and_grow_with_the_preset(game):
-    configs = [preset_config(name, game) for name in PRESETS]
-    responses = [config.best_response for config in configs]
-    assert all(isinstance(response, LookaheadConfig) for response in responses)
-    sizes = [(r.states, r.first_steps, r.steps) for r in responses]
-    assert all(a < b < c for a, b, c in zip(*sizes, strict=True))
-    details = [(r.batch, r.candidates, r.acting) for r in responses]
+    every = [configs(name, game) for name in PRESETS]
+    responses = [c["look-ahead"] for c in every]
+    growing = [(r.states, r.first_steps, r.steps) for r in responses]
+    assert all(a < b < c for a, b, c in zip(*growing, strict=True))
+    details = [(r.batch, r.candidates, r.acting_candidates) for r in responses]
     assert all(a <= b <= c for a, b, c in zip(*details, strict=True))
-    for preset, config in zip(PRESETS.values(), configs, strict=True):
-        assert config.average == "mixture" and config.hidden == preset.hidden
-        assert config.agents <= preset.agents and config.flow.first_steps >= preset.flow.first_steps
-        smoothed = config.best_response.temperature > 0
+    for name, c in zip(PRESETS, every, strict=True):
+        plain = configs(name)
+        assert recipe_of(game, preset=name).wanted["best_response"] == "look-ahead"
+        assert c["cloned"].components > 1 == plain["cloned"].components and c["episodes"] == c["cloned"]
+        assert c["agents"].agents == c["flow"].agents <= plain["flow"].agents
+        smoothed = c["look-ahead"].temperature > 0
         assert smoothed == (not isinstance(game, LinearQuadratic))  # no density in its reward
 
 
-@pytest.mark.parametrize("game", [LinearQuadratic(), LinearQuadratic(a_bound=0.1), LinearQuadratic(x_bound=1.0), None],
-                         ids=repr)  # fmt: skip
+@pytest.mark.parametrize("game", FREE, ids=repr)
 def test_other_games_get_the_preset_as_it_is(game):
-    for name, preset in PRESETS.items():
-        assert preset_config(name, game) is preset and isinstance(preset.best_response, PPOConfig)
+    for name in PRESETS:
+        table = sizes(name, game)
+        assert table == sizes(name) and set(table) == KNOWN
+        assert game is None or recipe_of(game, preset=name).wanted["best_response"] == "ppo"
 
 
-def test_bounded_games_of_three_dimensions_have_a_preset():
+def test_bounded_games_of_three_dimensions_have_sizes():
     game = LinearQuadratic(B=[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], x_bound=1.0, a_bound=0.1)
-    assert all(isinstance(preset_config(name, game), Config) for name in PRESETS)
+    assert all(configs(name, game)["cloned"].components == 12 for name in PRESETS)
+
+
+def test_changes_lie_on_top_and_name_what_they_change():
+    table = sizes("smoke", BeachBar(), {"ppo": dict(agents=3), "cloned": dict(steps=7), "sb3": dict(steps=9)})
+    assert table["ppo"] == dict(PRESETS["smoke"]["ppo"], agents=3)
+    assert table["episodes"]["steps"] == table["cloned"]["steps"] == 7
+    for kind in ("ppo", "sac"):
+        assert table[f"sb3-{kind}"]["steps"] == 9 and table[f"sb3-{kind}"]["algorithm"] == kind
+    with pytest.raises(ValueError, match="sizes: expected names among .*'look-ahead'.*, got judge, lookahead"):
+        sizes("smoke", None, {"lookahead": {}, "judge": {}})
+    with pytest.raises(ValueError, match="preset: expected one of .*'lecture'.*got 'huge'"):
+        sizes("huge")
+
+
+def test_every_name_has_a_class_and_sizes():
+    for part, learners in LEARNERS.items():
+        for name in learners:
+            if "sb3" in name:
+                pytest.importorskip("stable_baselines3")
+            kind = learner_class(part, name)
+            assert configured(kind.Config, sizes("smoke")[name]) and learner_class(part, LEARNERS[part][name]) is kind
+    assert list(LEARNERS) == list(PARTS)
+    for names in ALGORITHMS.values():
+        assert all(name in LEARNERS[part] for part, name in names.items())
+    with pytest.raises(ValueError, match="average: expected a learner or one of .*'cloned'.*, got 'ppo'"):
+        learner_class("average", "ppo")
+
+
+def test_a_configuration_comes_back_from_a_table_and_from_json():
+    kind = learner_class("population", "flow").Config
+    assert configured(kind, dict(hidden=[8, 8])) == kind(hidden=(8, 8))
+    with pytest.raises(ValueError, match=r"FlowConfig: expected fields among \('bins', .*got \['bin', 'layers'\]"):
+        configured(kind, dict(layers=3, bin=4))
 
 
 def test_environment_decides_the_preset(monkeypatch):
-    monkeypatch.delenv("MFGLIB_PRESET", raising=False)
-    assert resolve_preset("paper") == "paper"
-    monkeypatch.setenv("MFGLIB_PRESET", "smoke")
-    assert resolve_preset("paper") == "smoke"
-    monkeypatch.setenv("MFGLIB_PRESET", "")
-    assert resolve_preset("paper") == "paper"
-
-
-@pytest.mark.parametrize("where", ["argument", "environment"])
-def test_unknown_preset_is_named(monkeypatch, where):
-    monkeypatch.delenv("MFGLIB_PRESET", raising=False)
-    if where == "environment":
-        monkeypatch.setenv("MFGLIB_PRESET", "huge")
+    for value, expected in ((None, "paper"), ("smoke", "smoke"), ("", "paper")):
+        monkeypatch.delenv("MFGLIB_PRESET", raising=False)
+        if value is not None:
+            monkeypatch.setenv("MFGLIB_PRESET", value)
+        assert resolve_preset("paper") == expected
+    monkeypatch.setenv("MFGLIB_PRESET", "huge")
     with pytest.raises(ValueError, match="preset: expected one of .*'lecture'.*got 'huge'"):
-        resolve_preset("huge" if where == "argument" else "smoke")
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        (dict(hidden=()), "hidden"),
-        (dict(hidden=(64, 0)), "hidden"),
-        (dict(initial_std=0.0), "initial_std"),
-        (dict(initial_std=math.nan), "initial_std"),
-        (dict(judge_agents=-1), "judge_agents"),
-        (dict(judge_every=0), "judge_every"),
-        (dict(settle=0), "settle"),
-        (dict(action_scale=0.0), "action_scale"),
-    ],
-    ids=str,
-)
-def test_configuration_validates_itself(given, name):
-    with pytest.raises(ValueError, match=rf"Config\.{name}: expected > 0, got "):
-        Config(**given)
-
-
-@pytest.mark.parametrize("game", [BeachBar(), FourRooms(), LinearQuadratic()], ids=lambda g: type(g).__name__)
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_configuration_comes_back_from_what_a_run_has_stored(game, preset):
-    config = preset_config(preset, game)
-    assert restored(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+        resolve_preset("smoke")

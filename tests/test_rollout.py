@@ -108,6 +108,12 @@ def test_start_of_another_shape_is_refused(shape):
         rollout(game, lq_equilibrium(game).policy, n=11, generator=gen(), start=torch.zeros(shape))
 
 
+def test_rewards_are_left_out_on_demand():
+    game, policy = LinearQuadratic(horizon=2), AffinePolicy(torch.zeros(2, 1, 1), torch.ones(2, 1))
+    play, bare = (rollout(game, policy, n=5, generator=gen(), rewards=rewards) for rewards in (True, False))
+    assert torch.equal(play.x, bare.x) and bare.reward.isnan().all() and play.reward.isfinite().all()
+
+
 def test_a_policy_with_episodes_is_asked_for_one():
     asked = []
 

@@ -1,128 +1,241 @@
-import json
+"""Stored runs: they resume, open again, are replayed and certified anew, whatever they were made of."""
+
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from helpers import Congestion
+from helpers import gen
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tiny import BAR, GAME, assert_same, assert_same_step, tiny
 
-from mfglib import runs
-from mfglib.games import FourRooms, LinearQuadratic
+from mfglib import replay, runs
+from mfglib.certificates import COLUMNS, Certify, CertifyConfig
+from mfglib.games import LinearQuadratic
+from mfglib.runs import RunDirectory
+from mfglib.schedules import constant
 
-
-def test_description_holds_every_parameter_of_a_game():
-    description = runs.describe(LinearQuadratic(c_m=2.5))
-    assert description["c_m"] == [[2.5]] and description["x_bound"] is None
-    assert json.loads(json.dumps(description)) == description
-    assert description == runs.describe(LinearQuadratic(c_m=2.5)) != runs.describe(LinearQuadratic(c_m=2.6))
-
-
-def test_description_tells_games_apart_by_attributes_of_any_kind():
-    described = []
-    for value in (1, 1.5, "1", (1, 2), np.float32(1), np.ones(2), torch.ones(2) * 2, {"a": 1}, None):
-        game = Congestion()
-        game.value = value
-        described.append(json.dumps(runs.describe(game)))
-    assert len(set(described)) == len(described)
+RUNS = [dict(algorithm=a, best_response=r) for a in ("algo-1", "algo-2", "deda-fp") for r in ("ppo", "look-ahead")]
+RUNS += [dict(algorithm="algo-1", averaging="linear"), dict(averaging=constant(0.3))]
+RUNS += [dict(best_response="ppo", sizes={"ppo": dict(temperature=0.5), "cloned": dict(capacity=100)})]
 
 
-def test_description_does_not_depend_on_where_objects_lie_in_memory():
-    """Otherwise no other process could resume the run."""
-
-    def game():
-        made = Congestion()
-        made.cost = lambda x: x**2
-        return made
-
-    first, second = game(), game()
-    assert runs.describe(first) == runs.describe(second)
+@pytest.fixture(scope="module", params=RUNS, ids=lambda options: ", ".join(map(str, options.values())))
+def run(request, tmp_path_factory):
+    """What it was made of, where it is stored, and its solution."""
+    options, directory = dict(game=BAR, iterations=3) | request.param, tmp_path_factory.mktemp("run")
+    return options, directory, tiny(directory=directory, **options)
 
 
-def test_description_of_games_with_members_that_some_of_them_lack():
-    """Correlated noise has no law with independent coordinates: `noise` raises, and the game can be solved."""
-    games = [LinearQuadratic(noise_std=[[1.0, 0.0], [c, 1.0]]) for c in (0.5, 0.6)]
-    descriptions = [runs.describe(game) for game in games]
-    assert descriptions[0]["noise"].startswith("ValueError: noise_std: expected independent coordinates")
-    assert descriptions[0] != descriptions[1] and descriptions[0]["x_bound"] is None
-    json.dumps(descriptions)
+def contents(directory):
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-def test_domains_and_laws_are_described_by_value():
-    same, other = FourRooms(), FourRooms(walls=[((0.1, 0.1), (0.2, 0.2))])
-    assert runs.describe(FourRooms()) == runs.describe(same)
-    assert runs.describe(same)["domain"] != runs.describe(other)["domain"]
-    assert runs.describe(same)["noise"] != runs.describe(FourRooms(noise_bound=0.01))["noise"]
+def test_more_iterations_go_on_bit_for_bit(run, tmp_path):
+    options, _, solution = run
+    tiny(directory=tmp_path, **options | dict(iterations=1))
+    assert_same(tiny(directory=tmp_path, **options), solution)
 
 
-def test_objects_without_a_text_of_their_own_are_described_by_their_attributes():
-    class Plain:
-        def __init__(self, size):
-            self.size = size
-
-    described = []
-    for size in (1, 1, 2):
-        game = Congestion()
-        game.part = Plain(size)
-        described.append(runs.describe(game)["part"])
-    assert described[0] == described[1] != described[2]
+def test_a_finished_run_opened_again_is_the_same_solution(run):
+    options, directory, solution = run
+    before = contents(directory)
+    assert_same(tiny(directory=directory, **options), solution)
+    assert contents(directory) == before
+    with pytest.raises(ValueError, match="has 3 already, more than 2"):
+        tiny(directory=directory, **options | dict(iterations=2))
 
 
-@pytest.fixture
-def source(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
-    (tmp_path / "mfglib" / "games").mkdir(parents=True)
-    (tmp_path / "mfglib" / "plots.py").write_text("x = 1")
-    (tmp_path / "mfglib" / "fictitious_play.py").write_text("from mfglib.games.own import f")
-    file = tmp_path / "mfglib" / "games" / "own.py"
-    file.write_text('"""What."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    return file
+def test_a_replay_gives_back_every_iteration_and_its_certificate_bit_for_bit(run):
+    options, directory, solution = run
+    steps = list(replay(BAR, directory))
+    assert [step.k for step in steps] == [0, 1, 2, 3] and steps[0].best_response is None
+    assert_same_step(steps[-1], solution)
+    certify = Certify(BAR, CertifyConfig(agents=200, cells=20), seed=0)
+    again = pd.DataFrame([certify(step) for step in steps])
+    pd.testing.assert_frame_equal(again, solution.history[list(COLUMNS)], check_exact=True)
+    assert torch.equal(steps[2].faced.sample(1, 9, gen()), steps[1].population.sample(1, 9, gen()))
+    x = torch.linspace(0, 1, 9)[:, None]
+    assert not torch.equal(steps[1].policy.sample(1, x, gen()), steps[2].policy.sample(1, x, gen()))
 
 
-def test_fingerprint_follows_code_and_not_words(source):
-    first = runs.code_fingerprint()
-    source.write_text('"""Other."""\n\ndef f( x ):  # why\n    return x + 1\n')
-    assert runs.code_fingerprint() == first
-    (source.parents[1] / "plots.py").write_text("x = 2")
-    assert runs.code_fingerprint() == first
-    source.write_text("def f(x):\n    return x + 2\n")
-    assert runs.code_fingerprint() != first
+def test_another_certificate_measures_a_stored_run_again_without_training(run, tmp_path):
+    options, directory, solution = run
+    shutil.copytree(directory, tmp_path / "run")
+    sizes = options.get("sizes", {}) | {"certify": dict(cells=24, every=2)}
+    again = tiny(directory=tmp_path / "run", **options | dict(sizes=sizes))
+    assert_same(again, tiny(**options | dict(sizes=sizes)))  # as if it had been certified so from the start
+    assert again.history["exploitability"].isna().tolist() == [False, True, False, True]
+    assert not np.isclose(again.history["exploitability"][2], solution.history["exploitability"][2], rtol=1e-9)
+    for file in sorted(directory.glob("*.safetensors")):
+        one, other = load_file(file), load_file(tmp_path / "run" / file.name)
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+        if file.name.startswith("learners"):
+            assert file.read_bytes() == (tmp_path / "run" / file.name).read_bytes()
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / "history.csv"), again.history)
 
 
-def test_fingerprint_follows_the_names_of_files(source):
-    first = runs.code_fingerprint()
-    source.rename(source.with_name("another.py"))
-    (source.parents[1] / "fictitious_play.py").write_text("from mfglib.games.another import f")
-    assert runs.code_fingerprint() != first
+def test_the_best_response_that_comes_back_faces_the_population_that_it_was_trained_on(tmp_path):
+    solution = tiny(BAR, directory=tmp_path)
+    before, last = list(replay(BAR, tmp_path))[-2:]
+    faced = solution.best_response.population
+    assert torch.equal(faced.sample(1, 9, gen()), before.population.sample(1, 9, gen()))
+    assert not torch.equal(faced.sample(1, 9, gen()), last.population.sample(1, 9, gen()))
 
 
-def test_a_run_of_other_code_is_refused(tmp_path, monkeypatch):
-    runs.RunDirectory(tmp_path / "run", {"seed": 0})
-    runs.RunDirectory(tmp_path / "run", {"seed": 0})
-    monkeypatch.setattr(runs, "CODE", "changed")
-    with pytest.raises(ValueError, match=r"other settings \(code\)"):
-        runs.RunDirectory(tmp_path / "run", {"seed": 0})
+def test_directory_holds_plain_files_and_one_checkpoint(run):
+    options, directory, solution = run
+    names = sorted(file.name for file in directory.iterdir())
+    learners = [f"learners-{k:04d}.safetensors" for k in range(4)]
+    assert names == ["checkpoint-0003.safetensors", "history.csv", *learners, "settings.json"]
+    pd.testing.assert_frame_equal(pd.read_csv(directory / "history.csv"), solution.history)
+    with safe_open(directory / names[0], framework="pt") as checkpoint:
+        assert {name.partition(".")[0] for name in checkpoint.keys()} >= {"average", "best_response", "population"}  # noqa: SIM118
+        if "capacity" in options.get("sizes", {}).get("cloned", {}):
+            assert len(checkpoint.get_tensor("average.memory.t")) == 100
+
+
+# --- kills, other runs, and other things in the way
+
+RUN = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from tiny import tiny
+tiny(iterations=12, seed=5, directory=sys.argv[1])
+"""
+
+
+def test_killed_run_goes_on_bit_for_bit(tmp_path):
+    tests = Path(__file__).parent
+    script = RUN.format(tests=str(tests), root=str(tests.parent))
+    directory = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", script, directory])
+    while not (directory / "checkpoint-0002.safetensors").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (directory / "history.csv").exists()  # it was not done
+    assert_same(tiny(iterations=12, seed=5, directory=directory), tiny(iterations=12, seed=5))
+
+
+@pytest.mark.parametrize("leftover", [".settings.json.part", ".checkpoint-0002.safetensors.part", ".history.csv.part"])
+def test_half_written_files_do_not_stop_a_run(tmp_path, leftover):
+    """A kill can fall between writing beside and renaming, before anything else is there or later."""
+    if "settings" not in leftover:
+        tiny(iterations=1, directory=tmp_path)
+    (tmp_path / leftover).write_bytes(b"{half")
+    assert_same(tiny(directory=tmp_path), tiny())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("small")
+    tiny(iterations=1, directory=directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (dict(seed=1), "seed"),
+        (dict(averaging="linear"), "averaging"),
+        (dict(averaging=constant(0.25)), "averaging"),
+        (dict(game=LinearQuadratic(horizon=3, c_m=2.0)), "game"),
+        (dict(sizes={"cloned": dict(initial_std=0.2)}), "learners"),
+        (dict(sizes={"networks": dict(hidden=(9,))}), "networks"),
+        (dict(algorithm="algo-2"), "algorithm, .*learners, wanted"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_directory_of_another_run_is_refused_by_name_and_overwritten_on_demand(small, tmp_path, change, named):
+    directory = shutil.copytree(small, tmp_path / "run")
+    before, options = contents(directory), dict(iterations=1, directory=directory)
+    with pytest.raises(ValueError, match=rf"other settings \({named}\).*overwrite=True"):
+        tiny(**options | change)
+    assert contents(directory) == before
+    assert_same(tiny(overwrite=True, **options | change), tiny(iterations=1, **change))
+
+
+def test_the_size_of_a_learner_that_a_run_does_not_have_does_not_matter(small):
+    before = contents(small)
+    tiny(iterations=1, directory=small, sizes={"agents": dict(agents=7), "look-ahead": dict(steps=99)})
+    assert contents(small) == before
+
+
+def test_sizes_of_algo_1s_clones_make_another_run(tmp_path):
+    options = dict(game=BAR, algorithm="algo-1", iterations=1, directory=tmp_path)
+    tiny(**options)
+    with pytest.raises(ValueError, match=r"other settings \(learners\)"):
+        tiny(**options, sizes={"cloned": dict(steps=6)})
+
+
+def test_directory_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="not empty and holds no run"):
+            tiny(directory=tmp_path, overwrite=overwrite)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_numbers_from_numpy_and_paths_as_text_will_do(small):
+    assert_same(tiny(iterations=np.int64(1), seed=np.int64(0), directory=str(small)), tiny(iterations=1))
+
+
+def test_without_certificates_the_same_is_learned(small, tmp_path):
+    directory = shutil.copytree(small, tmp_path / "run")
+    bare = tiny(iterations=1, directory=directory, certify=False)
+    assert_same_step(bare, tiny(iterations=1))
+    assert bare.history[list(COLUMNS)].isna().all(axis=None)
+    assert_same(tiny(iterations=1, directory=directory), tiny(iterations=1))  # and certified again
+
+
+def test_replay_asks_for_a_finished_run_of_the_same_game(small, tmp_path):
+    directory = shutil.copytree(small, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"expected a run of LinearQuadratic\(.*horizon=5.*got one of LinearQuadratic"):
+        replay(LinearQuadratic(horizon=5), directory)
+    (directory / "learners-0001.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="learners-0001"):
+        list(replay(GAME, directory))
+    (directory / "history.csv").unlink()
+    with pytest.raises(ValueError, match="no history.csv"):
+        replay(GAME, directory)
+
+
+# --- the directory itself
 
 
 def test_write_makes_folders_and_leaves_no_half_file(tmp_path):
     file = tmp_path / "a" / "b.txt"
     runs.write(file, "one")
-    runs.write(file, "two")
-    assert file.read_text() == "two" and [f.name for f in file.parent.iterdir()] == ["b.txt"]
-
-
-def test_an_unchanged_file_keeps_its_time(tmp_path):
-    file = tmp_path / "history.csv"
-    runs.write(file, "text")
     os.utime(file, (1, 1))
-    runs.write(file, "text")
-    assert file.stat().st_mtime == 1
-    runs.write(file, "other")
-    assert file.read_text() == "other" and file.stat().st_mtime > 1
+    runs.write(file, "one")
+    assert file.stat().st_mtime == 1  # an unchanged file keeps its time
+    runs.write(file, "two")
+    assert file.read_text() == "two" and file.stat().st_mtime > 1
+    assert [f.name for f in file.parent.iterdir()] == ["b.txt"]
 
 
 def test_latest_is_the_newest_whole_checkpoint(tmp_path):
-    run = runs.RunDirectory(tmp_path, {})
+    run = RunDirectory(tmp_path, dict(certificate=None))
     assert run.latest() is None
-    for name in ("checkpoint-0002.safetensors", "checkpoint-0010.safetensors", "checkpoint-0011.part"):
+    for name in ("checkpoint-0002.safetensors", "checkpoint-0010.safetensors", ".checkpoint-0011.safetensors.part"):
         (tmp_path / name).touch()
     assert run.latest().name == "checkpoint-0010.safetensors"
+
+
+def test_a_run_of_other_code_or_libraries_is_refused(tmp_path):
+    settings = dict(seed=0, code="a", libraries={"torch": "1"}, certificate=1)
+    RunDirectory(tmp_path / "run", settings)
+    assert RunDirectory(tmp_path / "run", settings | dict(certificate=2)).certified == 1
+    for change in (dict(code="b"), dict(libraries={"torch": "2"})):
+        with pytest.raises(ValueError, match=rf"other settings \({next(iter(change))}\)"):
+            RunDirectory(tmp_path / "run", settings | change)

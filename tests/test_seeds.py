@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mfglib.seeds import derive, generator, isolated
+from mfglib.seeds import Random, derive, generator, isolated
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,10 @@ def test_isolated_code_is_seeded_and_leaves_no_trace():
     with pytest.raises(KeyError), isolated(0):
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_iteration_has_a_generator_for_each_purpose():
+    random = Random(4, 2)
+    assert torch.equal(torch.rand(3, generator=random("flow")), torch.rand(3, generator=generator(4, 2, "flow")))
+    first, again = (torch.rand(3, generator=random("memory")) for _ in range(2))
+    assert torch.equal(first, again) and random.integer("best response") == derive(4, 2, "best response")

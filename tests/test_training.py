@@ -12,7 +12,8 @@ import training
 
 from mfglib.exact import lq_equilibrium
 from mfglib.games import FourRooms, LinearQuadratic
-from mfglib.presets import preset_config
+from mfglib.learn.lookahead import LookaheadConfig
+from mfglib.presets import sizes
 
 
 def history(e):
@@ -39,9 +40,12 @@ def test_seeds_that_never_arrive_are_counted_and_left_out_of_the_mean():
 
 
 def test_budgets():
-    config = preset_config("lecture", FourRooms())
-    twice, larger, as_it_is = (training.budget(config, kind).best_response for kind in training.BUDGETS)
-    assert as_it_is == config.best_response and larger.first_steps == as_it_is.first_steps
-    assert (twice.first_steps, twice.steps) == (2 * as_it_is.first_steps, 2 * as_it_is.steps)
+    def config(kind):
+        return LookaheadConfig(**sizes("lecture", FourRooms(), training.budget(kind))["look-ahead"])
+
+    base = LookaheadConfig(**sizes("lecture", FourRooms())["look-ahead"])
+    twice, larger, as_it_is = map(config, training.BUDGETS)
+    assert as_it_is == base and larger.first_steps == base.first_steps
+    assert (twice.first_steps, twice.steps) == (2 * base.first_steps, 2 * base.steps)
     for more in (twice, larger):
-        assert (more.states, more.batch) == (2 * as_it_is.states, 2 * as_it_is.batch)
+        assert (more.states, more.batch) == (2 * base.states, 2 * base.batch)

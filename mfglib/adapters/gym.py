@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import integer, vector
+from mfglib.checks import integer, require_time, vector
 from mfglib.protocols import Game, Population, check_game
 from mfglib.seeds import generator
 
@@ -138,7 +138,7 @@ class PredictPolicy:
         raise NotImplementedError("a model behind `predict` tells actions, not their density")
 
     def _act(self, t: int, x: Tensor, deterministic: bool) -> Tensor:
-        if t == self.horizon:
+        if require_time(t, self.horizon) == self.horizon:
             return x.new_zeros(len(x), len(self.scale))
         action, _ = self.model.predict(observed(t, x, self.horizon), deterministic=deterministic)
         return torch.as_tensor(action).to(x) * self.scale.to(x)

@@ -34,7 +34,8 @@ class EpisodeAverage:
         best_response: BestResponse | None = None,
     ) -> None:
         self.cloned = ClonedAverage(game, networks, config, averaging)
-        self.averaging, self.response, self.past = self.cloned.averaging, best_response, nn.ModuleList()
+        self.config, self.averaging = self.cloned.config, self.cloned.averaging
+        self.response, self.past = best_response, nn.ModuleList()
 
     @property
     def policy(self) -> Policy:

@@ -1,0 +1,62 @@
+"""Certificates beside the loop (`mfglib.certificates`)."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from helpers import gen
+from tiny import BAR, GAME
+
+from mfglib.certificates import COLUMNS, Certify, CertifyConfig
+from mfglib.fictitious_play import Step
+from mfglib.judge import best_response_gap, exploitability
+from mfglib.policies import NoisePolicy
+from mfglib.populations import Particles
+from mfglib.rollout import rollout
+from mfglib.seeds import generator
+
+
+def step(game, k, response=None):
+    policy = NoisePolicy(torch.tensor([0.1]))
+    population = Particles(rollout(game, policy, n=100, generator=gen(), rewards=False).x)
+    response = response or (NoisePolicy(torch.tensor([0.2])) if k else None)
+    return Step(k, response, policy, population, population, {}, {})
+
+
+@pytest.mark.parametrize("game", [GAME, BAR], ids=["LQ", "beach bar"])
+def test_columns_are_what_the_judge_says(game):
+    certify, one = Certify(game, CertifyConfig(agents=200, cells=20), seed=3), step(game, 1)
+    row = certify(one)
+    assert tuple(row) == COLUMNS
+    e = exploitability(game, one.policy, n=200, cells=20, seed=3, error=False)
+    assert (row["exploitability"], row["policy_value"]) == (e.value, e.policy_value)
+    assert math.isnan(row["exploitability_error"]) == (game is BAR)  # on demand: it is expensive
+    gap = best_response_gap(game, one.best_response, one.faced, generator(3, 1, "gap"), cells=20)
+    assert row["best_response_gap"] == gap > 0
+
+
+def test_the_first_iteration_has_no_best_response_and_some_are_not_certified():
+    certify = Certify(GAME, CertifyConfig(every=2, agents=200), seed=0)
+    missing = {k: [name for name, value in certify(step(GAME, k)).items() if math.isnan(value)] for k in range(3)}
+    assert missing == {0: ["best_response_gap"], 1: list(COLUMNS), 2: []}
+
+
+def test_a_policy_that_is_slow_to_sample_says_how_many_draws_it_can_afford():
+    class Slow(NoisePolicy):
+        affordable_draws, asked = 2, 0
+
+        def sample(self, t, x, generator=None):
+            Slow.asked += len(x)
+            return super().sample(t, x, generator)
+
+    Certify(BAR, CertifyConfig(agents=200, cells=20), 0)(step(BAR, 1, Slow(torch.tensor([0.1]))))
+    most = BAR.horizon * 2 * 10  # on half as many cells
+    assert 0.9 * most < Slow.asked <= most
+
+
+@pytest.mark.parametrize("name", ["every", "agents"])
+def test_configuration_validates_itself(name):
+    for value in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=rf"CertifyConfig\.{name}: expected .*> 0, got {value}"):
+            dataclasses.replace(CertifyConfig(), **{name: value})
