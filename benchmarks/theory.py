@@ -22,7 +22,7 @@ from deda_fp.catalogue import GAMES
 from deda_fp.theory.bounds import beach_constants, bounds, check, lq_constants, point_flows, random_policies
 from deda_fp.theory.errors import PARTS as NAMES
 from deda_fp.theory.errors import errors
-from deda_fp.theory.laboratory import Dials, experiment, fall, floors, slope
+from deda_fp.theory.laboratory import Dials, decay_exponent, error_floors, experiment, log_log_slope
 from deda_fp.view.panels import ITERATIONS, laboratory_picture
 from mfglib import replay, solve
 from mfglib.exact import lq_fictitious_play
@@ -78,11 +78,13 @@ def of_laboratory() -> list[dict]:
     rows = []
     for name, (game, many) in games.items():
         for dial, values in sizes[name].items():
-            left = floors(game, many, dial, values, random=True, seeds=3)
-            found = slope(left["size"].to_numpy(), left["floor"].clip(lower=1e-12).to_numpy())
+            left = error_floors(game, many, dial, values, random=True, seeds=3)
+            found = log_log_slope(left["size"].to_numpy(), left["floor"].clip(lower=1e-12).to_numpy())
             rows += _exponent(f"laboratory, {name}: floor against the dial {dial}, random signs", found)
             table = experiment(game, many, Dials(**{dial: falling[name][dial]}, decay=0.25))
-            rows += _exponent(f"laboratory, {name}: exploitability against k, {dial} falling like i^-0.25", fall(table))
+            rows += _exponent(
+                f"laboratory, {name}: exploitability against k, {dial} falling like i^-0.25", decay_exponent(table)
+            )
     for name in ITERATIONS:
         times = []
         for _ in range(5):

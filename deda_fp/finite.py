@@ -23,7 +23,7 @@ from deda_fp.distances import wasserstein
 from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, require_unbounded
+from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, regulator, require_unbounded
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import CellPopulation
@@ -35,7 +35,7 @@ ROWS = 1 << 16  # rewards that a game is asked for at a time
 TAIL = 8.0  # standard deviations of the number of neighbours that are summed over, to each side
 
 
-def missed(game: LinearQuadratic, model: np.ndarray, truth: np.ndarray) -> float:
+def regret_of_model(game: LinearQuadratic, model: np.ndarray, truth: np.ndarray) -> float:
     """What an agent who best responds to a model of the mean path, (T+1, d), leaves unearned where the crowd's true one
     is `truth`; exact, for unbounded LQ games."""
     planned = lq_best_response(game, model)
@@ -43,7 +43,7 @@ def missed(game: LinearQuadratic, model: np.ndarray, truth: np.ndarray) -> float
     return lq_gap(lq_best_response(game, truth), planned.K, planned.k, own, cov)
 
 
-def missed_on_grid(model: Population, truth: CellPopulation) -> float:
+def regret_of_model_on_grid(model: Population, truth: CellPopulation) -> float:
     """The same for a model of the population, on the grid of the true one."""
     earned = grid_evaluate(truth.grid, grid_best_response(truth.grid, model).policy, truth).value
     return grid_best_response(truth.grid, truth).value - earned
@@ -85,7 +85,7 @@ def crowd_distance(
     return float(np.abs(agents - model).sum() * h)
 
 
-def affine_of(game: LinearQuadratic, policy: Policy, n: int, generator: torch.Generator) -> AffinePolicy:
+def fit_affine(game: LinearQuadratic, policy: Policy, n: int, generator: torch.Generator) -> AffinePolicy:
     """The affine policy nearest to `policy` where its own crowd of n is, by least squares at each t; its noise is what
     the fit leaves, averaged over t."""
     play = rollout(game, policy, n=n, generator=generator, rewards=False)
@@ -118,14 +118,8 @@ def lq_gain(game: LinearQuadratic, policy: AffinePolicy, n: int) -> Gain:
     F = F + np.vstack([game.A_bar @ crowd] * 2)
     f = np.concatenate([np.zeros((T, d)), k @ game.B.T], 1)  # (T, 2d)
 
-    # backward: V_t(z) = −(zᵀ P z + 2 pᵀ z + ...)
-    P, p, best = Q, -Q @ target, []
-    for t in reversed(range(T)):
-        D, h = game.c_a + G.T @ P @ G, P @ f[t] + p
-        gain, offset = -np.linalg.solve(D, G.T @ P @ F[t]), -np.linalg.solve(D, G.T @ h)
-        best.append((gain, offset, D))
-        p = -Q @ target + F[t].T @ (h + P @ G @ offset)
-        P = Q + F[t].T @ P @ (F[t] + G @ gain)
+    constants = np.zeros(T + 1), np.zeros_like(Q)  # they change no action
+    best = regulator(F, G, f, game.c_a, Q, np.broadcast_to(-Q @ target, (T + 1, 2 * d)), *constants)
 
     # forward, as all follow the policy
     action_noise = np.diag(np.square(std))
@@ -137,7 +131,7 @@ def lq_gain(game: LinearQuadratic, policy: AffinePolicy, n: int) -> Gain:
         np.kron(np.diag([1, share / (1 - share)]), game.initial_std @ game.initial_std.T),
     )
     value, total = 0.0, 0.0
-    for t, (gain, offset, D) in enumerate(reversed(best)):
+    for t, (gain, offset, D) in enumerate(zip(best.K, best.k, best.D, strict=True)):
         follow = K[t] @ own
         a = follow @ mean + k[t]
         value -= _expected(Q, mean - target, cov) + _expected(game.c_a, a, follow @ cov @ follow.T + action_noise)

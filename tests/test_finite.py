@@ -9,7 +9,15 @@ from helpers import LQ_GAMES, gen
 from scipy.stats import norm
 
 from deda_fp.distances import wasserstein
-from deda_fp.finite import affine_of, crowd_distance, grid_gain, lq_gain, missed, missed_on_grid, windows
+from deda_fp.finite import (
+    crowd_distance,
+    fit_affine,
+    grid_gain,
+    lq_gain,
+    regret_of_model,
+    regret_of_model_on_grid,
+    windows,
+)
 from mfglib.exact import grid_fictitious_play, lq_best_response, lq_equilibrium
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
 from mfglib.exact.grid import grid_of
@@ -124,7 +132,7 @@ def test_the_gain_at_equilibrium_falls_like_one_over_n():
 def test_an_affine_policy_is_found_again_from_its_crowd():
     game = LinearQuadratic()
     policy = off_equilibrium(game)
-    found = affine_of(game, policy, 20_000, gen())
+    found = fit_affine(game, policy, 20_000, gen())
     torch.testing.assert_close(found.K, policy.K, atol=0.05, rtol=0)
     torch.testing.assert_close(found.k, policy.k, atol=0.05, rtol=0)
     torch.testing.assert_close(found.std, policy.std, atol=1e-3, rtol=0)
@@ -245,11 +253,11 @@ def test_what_a_wrong_mean_path_costs(name):
     game = GAMES[name]
     truth = lq_equilibrium(game).mean.numpy()
     error = np.random.default_rng(0).normal(size=truth.shape)
-    assert missed(game, truth, truth) == pytest.approx(0, abs=1e-9)
+    assert regret_of_model(game, truth, truth) == pytest.approx(0, abs=1e-9)
     planned = lq_best_response(game, truth + error)
     gap = best_response_gap(game, planned.policy, MeanPath(torch.as_tensor(truth)), gen())
-    assert missed(game, truth + error, truth) == pytest.approx(gap, rel=1e-4, abs=1e-9)
-    assert missed(game, truth + 2 * error, truth) == pytest.approx(4 * gap, rel=1e-4, abs=1e-9)
+    assert regret_of_model(game, truth + error, truth) == pytest.approx(gap, rel=1e-4, abs=1e-9)
+    assert regret_of_model(game, truth + 2 * error, truth) == pytest.approx(4 * gap, rel=1e-4, abs=1e-9)
     assert gap > 0 or name == "c_m = 0"
 
 
@@ -260,9 +268,9 @@ def test_what_a_wrong_density_costs(game):
     tilted = truth.mass * torch.linspace(0, 2, len(grid.x))
     model = CellPopulation(grid, tilted / tilted.sum(1, keepdim=True))
     earned = grid_evaluate(grid, grid_best_response(grid, model).policy, truth).value
-    assert missed_on_grid(truth, truth) == pytest.approx(0, abs=1e-9)
+    assert regret_of_model_on_grid(truth, truth) == pytest.approx(0, abs=1e-9)
     lost = grid_best_response(grid, truth).value - earned
-    assert lost > 1e-4 and missed_on_grid(model, truth) == pytest.approx(lost)
+    assert lost > 1e-4 and regret_of_model_on_grid(model, truth) == pytest.approx(lost)
 
 
 def test_bad_arguments():

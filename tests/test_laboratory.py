@@ -1,15 +1,19 @@
 """The error laboratory (`deda_fp.theory.laboratory`): exact fictitious play with dials at 0, and the effect of each."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from helpers import ROUNDING
 
-from deda_fp.theory.laboratory import Dials, engine_of, experiment, fall, floors, slope, transitions
+from deda_fp.theory.laboratory import Dials, decay_exponent, error_floors, experiment, log_log_slope
+from deda_fp.theory.learners import learners_of, transitions
 from mfglib.exact import grid_fictitious_play, lq_fictitious_play
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import grid_of
 from mfglib.exact.tables import TablePolicy
+from mfglib.fictitious_play import fictitious_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 
 LQ, BAR = LinearQuadratic(horizon=6), BeachBar(horizon=5)
@@ -30,46 +34,47 @@ def test_without_errors_it_is_exact_fictitious_play_on_the_beach():
     np.testing.assert_allclose(table["e_true"], exact["exploitability"], rtol=5e-3)
 
 
+def learners(name, **dials):
+    """The learners of a game whose errors are those numbers at every iteration."""
+    return learners_of(GAMES[name], lambda dial, k: dials.get(dial, 0.0))
+
+
 @each_game
-def test_one_reply_leaves_exactly_what_the_dial_says(name):
+def test_one_best_response_loses_exactly_what_the_dial_says(name):
     """Against the population that it was trained against: the first iteration's."""
     for br in (0.05, 0.5):
-        engine = engine_of(GAMES[name])
-        engine.judge(0.0)
-        before = engine.seen
-        engine.reply(1, br, 0.0)
+        response, average, crowd = learners(name, br=br)
+        first, step = itertools.islice(fictitious_play(response, average, crowd), 2)
         if name == "LQ":
-            gap = engine._gap(0.0, before)
+            gap = crowd._gap(average, 0.0, step.faced.seen)
         else:
-            gap = engine._best(before)[0] - engine._value(engine.average, before)
-        assert gap == pytest.approx(br, rel=1e-9)
+            gap = crowd.shared.gap(average.policy, step.faced.seen)
+        assert gap == pytest.approx(br, rel=1e-9) and first.k == 0
 
 
 @each_game
 def test_a_model_that_is_shifted_is_off_by_the_dial(name):
-    engine = engine_of(GAMES[name])
-    engine.judge(0.0)
+    response, average, crowd = learners(name, cnf=0.03)
+    step = list(itertools.islice(fictitious_play(response, average, crowd), 2))[1]
     if name == "LQ":
-        wanted = engine._offsets(engine.seen + 0.03)
-        engine.reply(1, 0.0, 0.03)
-        np.testing.assert_allclose(engine._mean(), wanted, **ROUNDING)
+        np.testing.assert_allclose(average.policy, crowd.shared.best(step.faced.seen + 0.03), **ROUNDING)
     else:
-        shifted = engine._shifted(0.03)
-        w1 = (shifted - engine.seen).cumsum(1).abs().sum(1) * engine.h
+        w1 = (crowd.model - crowd.seen).cumsum(1).abs().sum(1) * crowd.shared.h
         assert w1[0].item() == pytest.approx(0.03, rel=0.05) and (w1 <= 0.03 + 1e-9).all()  # nobody leaves the beach
-        np.testing.assert_allclose(shifted.sum(1), 1.0, **ROUNDING)
+        np.testing.assert_allclose(crowd.model.sum(1), 1.0, **ROUNDING)
 
 
 def test_occupancies_are_those_of_the_grid():
-    engine, grid = engine_of(BAR), grid_of(BAR, 40)
-    crowd = engine._states(engine.average)
-    V, best = engine._best(crowd)
-    rho = engine._play(best)
+    (_, average, crowd), grid = learners_of(BAR, lambda *_: 0.0), grid_of(BAR, 40)
+    tables = crowd.shared
+    still = tables.states(average.policy)
+    V, best = tables.best(still)
+    rho = tables.occupancy(best)
     actions = grid.actions[best][:, :, None]
     play = grid_evaluate(grid, TablePolicy(grid, actions, torch.ones(actions.shape[:3])))
-    np.testing.assert_allclose(engine._states(rho), play.population.mass, atol=1e-12)
-    assert engine._value(rho, engine._states(rho)) == pytest.approx(play.value, rel=1e-12)
-    assert engine._value(rho, crowd) == pytest.approx(V, rel=1e-12)
+    np.testing.assert_allclose(tables.states(rho), play.population.mass, atol=1e-12)
+    assert tables.value(rho, tables.states(rho)) == pytest.approx(play.value, rel=1e-12)
+    assert tables.value(rho, still) == pytest.approx(V, rel=1e-12)
     P = transitions(grid)
     np.testing.assert_allclose(P.sum(2), 1.0, **ROUNDING)
 
@@ -102,21 +107,21 @@ def test_random_signs_are_those_of_the_seed():
 
 def test_slope_and_its_confidence():
     x = np.array([0.01, 0.03, 0.1, 0.3])
-    b, half = slope(x, 5 * x**1.5)
+    b, half = log_log_slope(x, 5 * x**1.5)
     assert b == pytest.approx(1.5) and half < 1e-6
     noisy = 5 * x**1.5 * np.array([1.1, 0.9, 1.05, 0.97])
-    b, half = slope(x, noisy)
+    b, half = log_log_slope(x, noisy)
     assert half > 0.01 and abs(b - 1.5) < half
 
 
 def test_floors_and_falls_on_lq():
-    """Known exponents: gaps of replies add, gaps to a crowd that is off are squares, mixtures fall like 1/k."""
+    """Known exponents: gaps of best responses add, to a crowd that is off they are squares, mixtures fall like 1/k."""
     sizes = [0.1, 0.2, 0.4]
     for dial, exponent in (("br", 1.0), ("cnf", 2.0)):
-        table = floors(LQ, 1500, dial, sizes, random=True, seeds=2)
-        assert len(table) == 6 and slope(table["size"], table["floor"])[0] == pytest.approx(exponent, abs=0.05)
-    assert len(floors(LQ, 10, "sl", sizes)) == 3
-    assert fall(experiment(LQ, 1500))[0] == pytest.approx(-1.0, abs=0.05)
+        table = error_floors(LQ, 1500, dial, sizes, random=True, seeds=2)
+        assert len(table) == 6 and log_log_slope(table["size"], table["floor"])[0] == pytest.approx(exponent, abs=0.05)
+    assert len(error_floors(LQ, 10, "sl", sizes)) == 3
+    assert decay_exponent(experiment(LQ, 1500))[0] == pytest.approx(-1.0, abs=0.05)
 
 
 def test_bad_arguments():

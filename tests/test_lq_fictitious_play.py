@@ -8,7 +8,7 @@ from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import MeanPath
-from mfglib.schedules import AVERAGING, averaging_weights
+from mfglib.schedules import AVERAGING, averaging_of
 
 GAME = LinearQuadratic(A=0.95, B=0.7, A_bar=0.1, c_a=1.4, c_x=5.0, c_m=5.0, horizon=15)
 
@@ -53,7 +53,7 @@ def test_mixture_is_the_population_of_agents_who_each_draw_one_best_response(ave
     game = random_game(2, 1, 4, seed=5, c_m=10.0, initial_std=0.05, noise_std=0.02)
     n, g = 200_000, gen()
     play = lq_fictitious_play(game, 4, averaging)
-    weights = averaging_weights(4, averaging)
+    weights = averaging_of(averaging).weights(4)
     group = torch.multinomial(torch.as_tensor(weights), n, replacement=True, generator=g)
     K, k = (torch.stack([torch.as_tensor(getattr(r, v)) for r in play.best_responses]) for v in "Kk")
     x, total = game.initial(n, g).double(), torch.zeros(n).double()
@@ -81,8 +81,6 @@ def test_value_and_gap_add_up_to_the_best_response():
         (dict(iterations=0), "iterations"),
         (dict(iterations=2.5), "iterations"),
         (dict(averaging="median"), "averaging"),
-        (dict(averaging="geometric", step=1.5), "step"),
-        (dict(averaging="geometric", step=-0.5), "step"),
     ],
 )
 def test_bad_arguments_are_named(arguments, match):

@@ -75,7 +75,7 @@ def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
     exists: the linear equations of the mean path then have no, or many, solutions.
     """
     require_unbounded(game)
-    P = _quadratic_terms(game)
+    P = _respond(game, np.zeros((game.horizon + 1, game.state_dim))).P  # no population changes it
     mean = _mean_by_recursion(game, P)
     if mean is None:  # some game that starts at t > 0 has no unique equilibrium; this one may
         mean = _mean_by_linear_system(game)
@@ -97,7 +97,7 @@ def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | Non
     S, s = -game.c_m, -game.c_x @ game.x_target
     steps = []
     for t in reversed(range(game.horizon)):
-        _, G = _gain_terms(game, P[t + 1])
+        _, G = _prices(game.B, game.c_a, P[t + 1])
         pivot = identity + G @ S
         if np.linalg.norm(pivot, -2) < SMALL * (1 + np.linalg.norm(G, 2) * np.linalg.norm(S, 2)):
             return None
@@ -140,24 +140,61 @@ def _mean_by_linear_system(game: LinearQuadratic) -> np.ndarray:
     return np.vstack([game.initial_mean, np.linalg.solve(system, right)[: T * d].reshape(T, d)])
 
 
+@dataclass(frozen=True)
+class Regulator:
+    """The best policy a_t = K_t z + k_t of one agent: K (T, k, d), k (T, k), D (T, k, k); its value of a state at t = 0
+    is −(zᵀ P_0 z + 2 pᵀ z + ρ), with P (T+1, d, d), p (d,)."""
+
+    K: np.ndarray
+    k: np.ndarray
+    D: np.ndarray
+    P: np.ndarray
+    p: np.ndarray
+    rho: float
+
+
+def regulator(
+    F: np.ndarray, B: np.ndarray, f: np.ndarray, c_a: np.ndarray, Q: np.ndarray, q: np.ndarray, r: np.ndarray,
+    noise_cov: np.ndarray,
+) -> Regulator:  # fmt: skip
+    """The Riccati recursion of z_{t+1} = F_t z + B a + f_t + ε, with F: (T, d, d), f: (T, d) and costs
+    zᵀ Q z + 2 q_tᵀ z + r_t + aᵀ c_a a, the last without an action, q: (T+1, d), r: (T+1,)."""
+    T, d, k = len(F), len(Q), B.shape[1]
+    K, offset, D, P = np.empty((T, k, d)), np.empty((T, k)), np.empty((T, k, k)), np.empty((T + 1, d, d))
+    P[T], p, rho = Q, q[T], r[T]
+    for t in reversed(range(T)):
+        D[t], G = _prices(B, c_a, P[t + 1])
+        h = P[t + 1] @ f[t] + p
+        K[t], offset[t] = -np.linalg.solve(D[t], B.T @ P[t + 1] @ F[t]), -np.linalg.solve(D[t], B.T @ h)
+        rho = r[t] + rho + np.trace(P[t + 1] @ noise_cov) + (h + p) @ f[t] - h @ G @ h
+        p = q[t] + F[t].T @ (h - P[t + 1] @ G @ h)
+        update = F[t].T @ (P[t + 1] - P[t + 1] @ G @ P[t + 1]) @ F[t]
+        P[t] = Q + (update + update.T) / 2  # rounding must not break the symmetry
+    return Regulator(K, offset, D, P, p, float(rho))
+
+
+def _prices(B: np.ndarray, c_a: np.ndarray, P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """D = c_a + Bᵀ P' B and G = B D⁻¹ Bᵀ."""
+    D = c_a + B.T @ P @ B
+    return D, B @ np.linalg.solve(D, B.T)
+
+
+def _respond(game: LinearQuadratic, mean: np.ndarray) -> Regulator:
+    """The best response to a mean path (T+1, d), with costs |x − x_target|² + |x − m|² in their weights."""
+    T, target = game.horizon, game.x_target
+    q = np.stack([-(game.c_x @ target + game.c_m @ m) for m in mean])
+    r = np.array([target @ game.c_x @ target + m @ game.c_m @ m for m in mean])
+    f = np.stack([game.A_bar @ m for m in mean[:T]])
+    F, noise_cov = np.broadcast_to(game.A, (T, *game.A.shape)), game.noise_std @ game.noise_std.T
+    return regulator(F, game.B, f, game.c_a, game.c_x + game.c_m, q, r, noise_cov)
+
+
 def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
     """The best response to the mean path `mean`: (T+1, d), by the Riccati recursion and one linear term."""
-    P = _quadratic_terms(game)
-    noise_cov = game.noise_std @ game.noise_std.T
-    T, d, k = game.horizon, game.state_dim, game.action_dim
-    K, k_t, D_t = np.empty((T, k, d)), np.empty((T, k)), np.empty((T, k, k))
-    p, rho = _linear_terms(game, mean[T])
-    for t in reversed(range(T)):
-        D, G = _gain_terms(game, P[t + 1])
-        drift = game.A_bar @ mean[t]
-        h = P[t + 1] @ drift + p
-        K[t], k_t[t], D_t[t] = -np.linalg.solve(D, game.B.T @ P[t + 1] @ game.A), -np.linalg.solve(D, game.B.T @ h), D
-        own_p, own_rho = _linear_terms(game, mean[t])
-        rho = own_rho + rho + np.trace(P[t + 1] @ noise_cov) + (h + p) @ drift - h @ G @ h
-        p = own_p + game.A.T @ (h - P[t + 1] @ G @ h)
-    m_0 = game.initial_mean
+    best, m_0 = _respond(game, mean), game.initial_mean
     second_moment = game.initial_std @ game.initial_std.T + np.outer(m_0, m_0)
-    return LQBestResponse(K, k_t, D_t, value=-float(np.trace(P[0] @ second_moment) + 2 * p @ m_0 + rho))
+    value = -float(np.trace(best.P[0] @ second_moment) + 2 * best.p @ m_0 + best.rho)
+    return LQBestResponse(best.K, best.k, best.D, value)
 
 
 def lq_moments(
@@ -197,26 +234,3 @@ def lq_gap(
         variance = dK @ cov[t] @ dK.T + np.diag(np.broadcast_to(np.square(std), dk.shape))
         total += shift @ D @ shift + np.trace(D @ variance)
     return float(total)
-
-
-def _linear_terms(game: LinearQuadratic, mean: np.ndarray) -> tuple[np.ndarray, float]:
-    """Linear and constant part of |x − x_target|² + |x − m|² with their weights: (d,) and a number."""
-    target = game.x_target
-    return -(game.c_x @ target + game.c_m @ mean), float(target @ game.c_x @ target + mean @ game.c_m @ mean)
-
-
-def _quadratic_terms(game: LinearQuadratic) -> np.ndarray:
-    """P_0..P_T of the Riccati recursion, (T+1, d, d); they do not depend on the population."""
-    P = np.empty((game.horizon + 1, game.state_dim, game.state_dim))
-    P[-1] = game.c_x + game.c_m
-    for t in reversed(range(game.horizon)):
-        _, G = _gain_terms(game, P[t + 1])
-        update = game.A.T @ (P[t + 1] - P[t + 1] @ G @ P[t + 1]) @ game.A
-        P[t] = game.c_x + game.c_m + (update + update.T) / 2  # rounding must not break the symmetry
-    return P
-
-
-def _gain_terms(game: LinearQuadratic, P_next: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D = c_a + Bᵀ P' B and G = B D⁻¹ Bᵀ."""
-    D = game.c_a + game.B.T @ P_next @ game.B
-    return D, game.B @ np.linalg.solve(D, game.B.T)
