@@ -35,12 +35,11 @@ def crowd(game):
     )
 
 
+GAMES = [BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper(), LQ]
+
+
 @pytest.mark.filterwarnings("ignore:.*infinity. This is probably too (low|high):UserWarning")
-@pytest.mark.parametrize(
-    "game",
-    [BeachBar(horizon=3), FourRooms(horizon=3), LinearQuadratic.paper(), LQ],
-    ids=lambda game: type(game).__name__,
-)
+@pytest.mark.parametrize("game", GAMES, ids=repr)
 def test_the_checkers_of_gymnasium_and_stable_baselines3(game):
     env = BestResponseEnv(game, crowd(game), action_scale=2.0 if game is LQ else None)
     gymnasium_check(env, skip_render_check=True)
