@@ -5,10 +5,11 @@ import torch
 from helpers import gen
 
 from mfglib.exact.dynamic_programming import action_values, grid_best_response
-from mfglib.exact.grid import GridPolicy, GridPopulation
+from mfglib.exact.tables import TablePolicy
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.four_rooms import FourRooms
+from mfglib.populations import CellPopulation
 
 GAMES = {
     "beach bar": (BeachBar(horizon=4), 60),
@@ -24,16 +25,16 @@ each_game = pytest.mark.parametrize(("game", "cells"), GAMES.values(), ids=GAMES
 
 def uniform(grid):
     shape = (grid.game.horizon + 1, len(grid.x))
-    return GridPopulation(grid, torch.full(shape, 1 / len(grid.x), dtype=torch.float64))
+    return CellPopulation(grid, torch.full(shape, 1 / len(grid.x), dtype=torch.float64))
 
 
 def random_policy(grid, seed=0, spread=3.0):
     shape = (grid.game.horizon, len(grid.x), len(grid.actions))
-    return GridPolicy(grid, (spread * torch.randn(shape, generator=gen(seed)).double()).softmax(-1))
+    return TablePolicy.on_lattice(grid, (spread * torch.randn(shape, generator=gen(seed)).double()).softmax(-1))
 
 
 def soft(grid, population, temperature):
     """The soft-max of the values of the lattice's actions, before a best response."""
     V, a = grid_best_response(grid, population).V, grid.actions.expand(len(grid.x), -1, -1)
     Q = [action_values(grid, t, a, population, grid.expected(V[t + 1])) for t in range(grid.game.horizon)]
-    return GridPolicy(grid, (torch.stack(Q) / temperature).softmax(2))
+    return TablePolicy.on_lattice(grid, (torch.stack(Q) / temperature).softmax(2))

@@ -9,7 +9,7 @@ from helpers import gen
 from tiny import TINY
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.policies import UniformMixture
+from mfglib.policies import EpisodeMixture
 from mfglib.populations import Particles
 from mfglib.recipes import recipe_of
 from mfglib.rollout import rollout
@@ -118,7 +118,7 @@ def test_past_best_responses_stay_as_they_were_and_are_cloned_from_their_own_tri
     before = [policy.mean(1, x) for policy in average.policy.policies]
     play(case, response, average, [3])
     mixture = average.policy
-    assert isinstance(mixture, UniformMixture) and len(before) == 2 and mixture.weights == pytest.approx([1 / 3] * 3)
+    assert isinstance(mixture, EpisodeMixture) and len(before) == 2 and mixture.weights == pytest.approx([1 / 3] * 3)
     after = [policy.mean(1, x) for policy in mixture.policies]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
     assert not torch.equal(after[0], after[2])

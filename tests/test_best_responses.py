@@ -12,12 +12,12 @@ from helpers import gen
 
 from mfglib.checks import DivergenceError
 from mfglib.exact import lq_equilibrium
-from mfglib.exact.dynamic_programming import grid_play
-from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.exact.dynamic_programming import grid_evaluate
+from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap
-from mfglib.policies import Still
-from mfglib.populations import MeanPath
+from mfglib.policies import NoisePolicy
+from mfglib.populations import CellPopulation, MeanPath
 from mfglib.recipes import recipe_of
 from mfglib.seeds import Random
 
@@ -36,10 +36,10 @@ def crowd_of(game):
     """A smooth, fixed crowd on a grid: two heaps on the beach, one in a corner of the rooms, those who do not act."""
     grid = grid_of(game, CELLS[game])
     if game is BOUNDED:
-        return grid_play(grid, Still(torch.zeros(1))).population
+        return grid_evaluate(grid, NoisePolicy(torch.zeros(1))).population
     corner = (grid.x - torch.tensor([0.0, 0.5]).double()[: game.state_dim]).norm(dim=1)
     weight = (-corner / 0.1).exp() if game is ROOMS else 1.1 + torch.sin(7 * grid.x[:, 0])
-    return GridPopulation(grid, (weight / weight.sum()).expand(game.horizon + 1, -1))
+    return CellPopulation(grid, (weight / weight.sum()).expand(game.horizon + 1, -1))
 
 
 def moving():
@@ -89,7 +89,7 @@ one_each = pytest.mark.parametrize("case", {c.name: c for c in CASES.values()}.v
 def test_the_exact_gap_falls(case):
     """To a small part of that of agents who do not act, in two fits, the second of which goes on from the first."""
     learner, crowd = case.learner(), case.crowd()
-    idle = case.gap(Still(torch.zeros(case.game.action_dim)))
+    idle = case.gap(NoisePolicy(torch.zeros(case.game.action_dim)))
     gaps = []
     for k in (1, 2):
         losses = learner.fit(crowd, k, Random(0, k))

@@ -10,16 +10,18 @@ from tiny import BAR, GAME
 from mfglib.certificates import COLUMNS, Certify, CertifyConfig
 from mfglib.fictitious_play import Step
 from mfglib.judge import best_response_gap, exploitability
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.populations import Particles
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 
 
 def step(game, k, response=None):
-    policy = Still(torch.tensor([0.1]))
+    policy = NoisePolicy(torch.tensor([0.1]))
     population = Particles(rollout(game, policy, n=100, generator=gen(), rewards=False).x)
-    return Step(k, response or (Still(torch.tensor([0.2])) if k else None), policy, population, population, {}, {})
+    return Step(
+        k, response or (NoisePolicy(torch.tensor([0.2])) if k else None), policy, population, population, {}, {}
+    )
 
 
 @pytest.mark.parametrize("game", [GAME, BAR], ids=["LQ", "beach bar"])
@@ -41,7 +43,7 @@ def test_the_first_iteration_has_no_best_response_and_some_are_not_certified():
 
 
 def test_a_policy_that_is_slow_to_sample_says_how_many_draws_it_can_afford():
-    class Slow(Still):
+    class Slow(NoisePolicy):
         affordable_draws, asked = 2, 0
 
         def sample(self, t, x, generator=None):

@@ -9,8 +9,8 @@ from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.learn.cloning import CloningConfig, Memory, clone
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
+from mfglib.populations import CellPopulation
 from mfglib.seeds import generator
-from mfglib.table import TabulatedPopulation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GAMES = {"LQ": LinearQuadratic(horizon=3), "beach": BeachBar(horizon=3), "rooms": FourRooms(horizon=3)}
@@ -62,7 +62,7 @@ def test_inner_loops_do_not_wait_for_the_host():
 def test_tables_live_there():
     game = GAMES["rooms"]
     flow = TimeFlow(game.horizon, 2, FlowConfig(), game.domain).cuda()
-    table = TabulatedPopulation(flow, game.domain, game.horizon, 40, device="cuda")
+    table = CellPopulation.tabulate(flow, game.domain, game.horizon, 40, device="cuda")
     x = table.sample(1, 100_000, generator(0, "table", device="cuda"))
     assert x.is_cuda and game.domain.contains(x).all() and table.log_prob(1, x).isfinite().all()
     counts = torch.bincount(table.cell(x), minlength=len(table.corners)).double().cpu() / len(x)

@@ -11,12 +11,12 @@ from scipy.stats import norm
 from deda_fp.distances import wasserstein
 from deda_fp.finite import affine_of, crowd_distance, grid_gain, lq_gain, missed, missed_on_grid, windows
 from mfglib.exact import grid_fictitious_play, lq_best_response, lq_equilibrium
-from mfglib.exact.dynamic_programming import grid_best_response, grid_play
-from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
+from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap, exploitability
-from mfglib.policies import AffinePolicy, Still
-from mfglib.populations import GaussianFlow, MeanPath
+from mfglib.policies import AffinePolicy, NoisePolicy
+from mfglib.populations import CellPopulation, GaussianPath, MeanPath
 from mfglib.rollout import rollout
 
 GAMES = {name: game for name, game in LQ_GAMES.items() if game.state_dim < 3}
@@ -153,8 +153,8 @@ def test_windows_count_neighbours_and_free_area():
 @pytest.mark.parametrize("game,cells,width", [(BAR, 10, 0.3), (ROOMS, 20, 0.075)], ids=["beach", "rooms"])
 def test_what_a_follower_earns_by_enumeration(game, cells, width, n):
     """Over all places of the others, in the last reward and the first."""
-    grid, policy = grid_of(game, cells), Still(torch.zeros(game.action_dim))
-    population = grid_play(grid, policy).population
+    grid, policy = grid_of(game, cells), NoisePolicy(torch.zeros(game.action_dim))
+    population = grid_evaluate(grid, policy).population
     total, m = 0.0, len(grid.x)
     half = width / 2 + 1e-9
     near = ((grid.x[:, None] - grid.x[None]).abs().amax(2) < half).double()
@@ -172,14 +172,14 @@ def test_what_a_follower_earns_by_enumeration(game, cells, width, n):
             known = Known()
             known.density = (1 + sum(seen)) / (n * area)
             total += float((population.mass[t] * probability * game.reward(t, grid.x, none, known)).sum())
-    assert grid_gain(grid, grid_play(grid, policy), n, width).follower == pytest.approx(total, rel=1e-9)
+    assert grid_gain(grid, grid_evaluate(grid, policy), n, width).follower == pytest.approx(total, rel=1e-9)
 
 
 def test_many_counting_agents_are_the_limit():
     """With a window of one cell the count is the grid's own density; what is left is the noise of the count."""
     for game in (BAR, FourRooms(horizon=1)):
-        grid, policy = grid_of(game, 20), Still(torch.full((game.action_dim,), 0.02))
-        played = grid_play(grid, policy)
+        grid, policy = grid_of(game, 20), NoisePolicy(torch.full((game.action_dim,), 0.02))
+        played = grid_evaluate(grid, policy)
         limit = grid_best_response(grid, played.population).value - played.value
         gains = [grid_gain(grid, played, n, grid.h[0]) for n in (100, 10_000, 1_000_000)]
         off = np.abs([gain.value - limit for gain in gains])
@@ -190,16 +190,16 @@ def test_many_counting_agents_are_the_limit():
 def test_nobody_earns_more_than_the_deviator_who_counts():
     """Others in the same crowd, paid by hand: never more, and as much if they play its best response."""
     grid, n, width = grid_of(BAR, 20), 4, 0.15
-    play = grid_play(grid, grid_fictitious_play(BAR, 3, cells=20).policy)
+    play = grid_evaluate(grid, grid_fictitious_play(BAR, 3, cells=20).policy)
     gain = grid_gain(grid, play, n, width)
     p, area = windows(grid, play.population.mass.numpy(), width)
     expected = torch.from_numpy((1 + (n - 1) * p) / (n * area) * grid.volume)  # rewards are linear in the density here
-    crowd = GridPopulation(grid, expected)
+    crowd = CellPopulation(grid, expected)
     best = grid_best_response(grid, crowd)
     assert best.value == pytest.approx(gain.deviator, rel=1e-9) and gain.value > 0
-    for other in (best, *(Still(torch.full((1,), speed)) for speed in (-0.2, 0.0, 0.2))):
-        assert grid_play(grid, other, crowd).value <= gain.deviator + 1e-9
-    assert grid_play(grid, best, crowd).value == pytest.approx(gain.deviator, rel=1e-6)
+    for other in (best, *(NoisePolicy(torch.full((1,), speed)) for speed in (-0.2, 0.0, 0.2))):
+        assert grid_evaluate(grid, other, crowd).value <= gain.deviator + 1e-9
+    assert grid_evaluate(grid, best, crowd).value == pytest.approx(gain.deviator, rel=1e-6)
 
 
 # --- distances
@@ -208,9 +208,9 @@ def test_nobody_earns_more_than_the_deviator_who_counts():
 def test_distance_to_a_gaussian_crowd():
     """Known: E W1(μ^N, N(0, 1)) falls like 1/√N, and W1 between N(0, 1) and N(1/2, 1) is 1/2."""
     game = LinearQuadratic(A_bar=0.0, horizon=1, initial_std=1.0)
-    start = GaussianFlow(torch.zeros(2, 1), torch.ones(2, 1, 1))
-    shifted = GaussianFlow(torch.full((2, 1), 0.5), torch.ones(2, 1, 1))
-    still = Still(torch.zeros(1))
+    start = GaussianPath(torch.zeros(2, 1), torch.ones(2, 1, 1))
+    shifted = GaussianPath(torch.full((2, 1), 0.5), torch.ones(2, 1, 1))
+    still = NoisePolicy(torch.zeros(1))
     assert crowd_distance(game, still, shifted, 100_000, gen(), 0) == pytest.approx(0.5, abs=0.015)
     means = [np.mean([crowd_distance(game, still, start, n, gen(i), 0) for i in range(200)]) for n in (25, 400)]
     assert means[0] / means[1] == pytest.approx(4, rel=0.15)
@@ -221,16 +221,16 @@ def test_distance_to_a_gaussian_crowd():
 
 @pytest.mark.parametrize("game", [BAR, ROOMS], ids=["beach", "rooms"])
 def test_distances_of_crowds_on_domains_fall(game):
-    policy = Still(torch.full((game.action_dim,), 0.03))
-    population = grid_play(grid_of(game, 40), policy).population
+    policy = NoisePolicy(torch.full((game.action_dim,), 0.03))
+    population = grid_evaluate(grid_of(game, 40), policy).population
     means = [np.mean([crowd_distance(game, policy, population, n, gen(i), 2) for i in range(10)]) for n in (10, 1000)]
     assert means[1] < 0.35 * means[0]
     assert crowd_distance(game, policy, population, 1, gen(), 2) > 0
 
 
 def test_one_dimension_agrees_with_samples():
-    policy = Still(torch.zeros(1))
-    population = grid_play(grid_of(BAR, 100), policy).population
+    policy = NoisePolicy(torch.zeros(1))
+    population = grid_evaluate(grid_of(BAR, 100), policy).population
     x = rollout(BAR, policy, n=50, generator=gen(3), rewards=False).x[1]
     by_samples = wasserstein(x, population.sample(1, 200_000, gen(4)))
     assert crowd_distance(BAR, policy, population, 50, gen(3), 1) == pytest.approx(by_samples, abs=2e-3)
@@ -256,10 +256,10 @@ def test_what_a_wrong_mean_path_costs(name):
 @pytest.mark.parametrize("game", [BeachBar(c_m=20.0), ROOMS], ids=["beach", "rooms"])
 def test_what_a_wrong_density_costs(game):
     grid = grid_of(game, 20)
-    truth = grid_play(grid, Still(torch.zeros(game.action_dim))).population
+    truth = grid_evaluate(grid, NoisePolicy(torch.zeros(game.action_dim))).population
     tilted = truth.mass * torch.linspace(0, 2, len(grid.x))
-    model = GridPopulation(grid, tilted / tilted.sum(1, keepdim=True))
-    earned = grid_play(grid, grid_best_response(grid, model), truth).value
+    model = CellPopulation(grid, tilted / tilted.sum(1, keepdim=True))
+    earned = grid_evaluate(grid, grid_best_response(grid, model), truth).value
     assert missed_on_grid(truth, truth) == pytest.approx(0, abs=1e-9)
     lost = grid_best_response(grid, truth).value - earned
     assert lost > 1e-4 and missed_on_grid(model, truth) == pytest.approx(lost)
@@ -274,4 +274,4 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"policy.K: expected shape \(5, 1, 1\), got \(20, 1, 1\)"):
         lq_gain(LinearQuadratic(horizon=5), policy, 5)
     with pytest.raises(ValueError, match="width: expected at least a cell, 0.05, got 0.01"):
-        grid_gain(grid_of(BAR, 20), grid_play(grid_of(BAR, 20), Still(torch.zeros(1))), 5, 0.01)
+        grid_gain(grid_of(BAR, 20), grid_evaluate(grid_of(BAR, 20), NoisePolicy(torch.zeros(1))), 5, 0.01)

@@ -7,7 +7,7 @@ import torch
 from helpers import Congestion, gen, random_game
 
 from mfglib.games import BeachBar, FourRooms, Game, LinearQuadratic, check_game
-from mfglib.populations import GaussianFlow
+from mfglib.populations import GaussianPath
 from mfglib.runs import describe
 
 
@@ -48,7 +48,7 @@ each = pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
 def crowd_of(game):
     """In double precision."""
     T, d = game.horizon + 1, game.state_dim
-    return GaussianFlow(torch.zeros(T, d).double(), torch.eye(d).double().expand(T, d, d))
+    return GaussianPath(torch.zeros(T, d).double(), torch.eye(d).double().expand(T, d, d))
 
 
 def play(game, seed=0, n=300, dtype=torch.float32):

@@ -6,14 +6,14 @@ import torch
 from grids import GAMES, each_game, random_policy
 from helpers import gen
 
-from mfglib.exact.dynamic_programming import grid_play
-from mfglib.exact.grid import Grid, GridPopulation, grid_of, on_lattice
+from mfglib.exact.dynamic_programming import grid_evaluate
+from mfglib.exact.grid import Grid, grid_of, on_lattice
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
 from mfglib.games.four_rooms import FourRooms
-from mfglib.populations import GaussianFlow, MeanPath
+from mfglib.populations import CellPopulation, GaussianPath, MeanPath
 
 
 @each_game
@@ -93,7 +93,7 @@ def test_the_uniform_population_stays_uniform_without_control():
 
 def test_grid_population_is_a_density():
     grid = grid_of(*GAMES["four rooms"])
-    population = grid_play(grid, random_policy(grid)).population
+    population = grid_evaluate(grid, random_policy(grid)).population
     x = population.sample(2, 50_000, gen())
     assert x.shape == (50_000, 2) and grid.game.domain.contains(x).float().mean() > 0.999  # float32 on faces
     seen = torch.bincount(grid.cell(x), minlength=len(grid.x)) / len(x)
@@ -112,14 +112,14 @@ def test_grid_population_is_a_density():
 
 def test_populations_of_other_kinds_are_read_at_the_cells():
     grid = grid_of(LinearQuadratic(x_bound=4.0, a_bound=1.0, horizon=2), 200)
-    flow = GaussianFlow(torch.tensor([[0.1], [0.2], [0.3]]).double(), torch.full((3, 1, 1), 0.25).double())
-    population = GridPopulation.of(grid, flow)
-    assert GridPopulation.of(grid, population) is population
+    flow = GaussianPath(torch.tensor([[0.1], [0.2], [0.3]]).double(), torch.full((3, 1, 1), 0.25).double())
+    population = CellPopulation.of(grid, flow)
+    assert CellPopulation.of(grid, population) is population
     for t in range(3):
         assert population.mass[t].sum().item() == pytest.approx(1, abs=1e-4)
         assert torch.equal(population.mean(t), flow.mean(t))
         torch.testing.assert_close(population.log_prob(t, grid.x), flow.log_prob(t, grid.x), atol=1e-4, rtol=1e-4)
-    assert torch.equal(GridPopulation.of(grid, MeanPath(flow._mean)).mean(2), flow.mean(2))
+    assert torch.equal(CellPopulation.of(grid, MeanPath(flow._mean)).mean(2), flow.mean(2))
 
 
 def test_grid_policy_draws_by_its_probabilities():

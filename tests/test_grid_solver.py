@@ -8,7 +8,7 @@ import torch
 from grids import GAMES, each_game, random_policy, soft, uniform
 from helpers import ROUNDING, gen
 
-from mfglib.exact.dynamic_programming import expected_rewards, grid_best_response, grid_play
+from mfglib.exact.dynamic_programming import expected_rewards, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid, grid_of
 from mfglib.exact.lq import lq_equilibrium
 from mfglib.games import LinearQuadratic
@@ -27,7 +27,7 @@ def test_mass_is_conserved_and_never_negative(game, cells):
         random_policy(grid),
         AffinePolicy(torch.ones(9, game.action_dim, game.state_dim), torch.zeros(9, 1)),
     ):
-        mass = grid_play(grid, policy).population.mass
+        mass = grid_evaluate(grid, policy).population.mass
         np.testing.assert_allclose(mass.sum(1), 1, atol=1e-10)
         assert (mass >= 0).all()
 
@@ -36,7 +36,7 @@ def test_mass_is_conserved_and_never_negative(game, cells):
 @pytest.mark.parametrize("spread", [3.0, 3e4])  # with the second, most actions have probability 0
 def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells, spread):
     grid = grid_of(game, cells)
-    population = grid_play(grid, random_policy(grid, seed=1)).population
+    population = grid_evaluate(grid, random_policy(grid, seed=1)).population
     policy = random_policy(grid, spread=spread)
     assert (4 * (policy.probabilities > 0).sum(2).max() < len(grid.actions)) == (spread > 3)
     x, none = grid.x, torch.zeros(len(grid.x), game.action_dim).double()
@@ -49,7 +49,7 @@ def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells,
             Q = game.reward(t, x, a, population) + grid.gather(ahead, move)[:, 0]
             value += policy.probabilities[t, :, i] * Q
         V = value
-    play = grid_play(grid, policy, population)
+    play = grid_evaluate(grid, policy, population)
     assert play.value == pytest.approx((grid.initial @ V).item(), rel=1e-12)
     assert expected_rewards(grid, policy, play.population.mass, population) == pytest.approx(play.value, rel=1e-12)
 
@@ -59,7 +59,7 @@ def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, ce
     grid, found = grid_of(game, cells), []
     for rows in (1 << 30, 3 * len(grid.actions) + 1):
         monkeypatch.setattr("mfglib.exact.dynamic_programming.ROWS", rows)
-        play = grid_play(grid, random_policy(grid))
+        play = grid_evaluate(grid, random_policy(grid))
         found.append((play.population.mass, grid_best_response(grid, play.population).V, torch.tensor(play.value)))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)
 
@@ -67,18 +67,20 @@ def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, ce
 @each_game
 def test_nothing_beats_the_best_response(game, cells):
     grid = grid_of(game, cells)
-    population = grid_play(grid, random_policy(grid)).population
+    population = grid_evaluate(grid, random_policy(grid)).population
     response = grid_best_response(grid, population)
-    played = grid_play(grid, response, population).value
+    played = grid_evaluate(grid, response, population).value
     assert played == pytest.approx(response.value, rel=1e-12)
-    values = [grid_play(grid, random_policy(grid, seed, 1.0 + seed), population).value for seed in range(20)]
-    sharp = [grid_play(grid, soft(grid, population, temperature), population).value for temperature in (1.0, 0.1, 1e-3)]
+    values = [grid_evaluate(grid, random_policy(grid, seed, 1.0 + seed), population).value for seed in range(20)]
+    sharp = [
+        grid_evaluate(grid, soft(grid, population, temperature), population).value for temperature in (1.0, 0.1, 1e-3)
+    ]
     assert sharp == sorted(sharp)
     values += sharp
     assert max(values) < played + 1e-9
     for seed, size in enumerate((1e-3, 0.01, 0.1)):  # beside the lattice: up to the refinement of the maximum
         actions = response.actions + size * torch.randn(response.actions.shape, generator=gen(seed))
-        assert grid_play(grid, replace(response, actions=actions), population).value < played + 1e-6
+        assert grid_evaluate(grid, replace(response, actions=actions), population).value < played + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_nothing_beats_the_best_response(game, cells):
 def test_population_and_value_are_those_of_simulated_agents(game, cells, blocks, n):
     grid = grid_of(game, cells)
     policy = soft(grid, uniform(grid), 1.0)
-    play = grid_play(grid, policy)
+    play = grid_evaluate(grid, policy)
     block = torch.from_numpy(grid.coordinates // (grid.shape // blocks)) @ torch.tensor([1, blocks])[: grid.state_dim]
     random = gen(1)
     x, earned = game.initial(n, random), 0.0
@@ -111,11 +113,11 @@ def test_four_rooms_are_as_symmetric_on_the_grid_as_the_game():
     grid = grid_of(game, 40)
     mirrored = grid.cell(0.5 - grid.x.flip(1))  # the start's square is its own mirror image
     torch.testing.assert_close(grid.initial[mirrored], grid.initial, **ROUNDING)
-    population = grid_play(grid, AffinePolicy(torch.zeros(4, 2, 2), torch.zeros(4, 2))).population
+    population = grid_evaluate(grid, AffinePolicy(torch.zeros(4, 2, 2), torch.zeros(4, 2))).population
     response = grid_best_response(grid, population)
     torch.testing.assert_close(population.mass[:, mirrored], population.mass, **ROUNDING)
     torch.testing.assert_close(response.V[:, mirrored], response.V, **ROUNDING)
-    mass = grid_play(grid, soft(grid, population, 0.01)).population.mass
+    mass = grid_evaluate(grid, soft(grid, population, 0.01)).population.mass
     torch.testing.assert_close(mass[:, mirrored], mass, rtol=1e-6, atol=1e-9)
 
 
@@ -127,7 +129,7 @@ def test_far_from_its_bounds_the_lq_game_approaches_the_closed_form(law):
     for cells in (50, 100, 200):
         grid = grid_of(game, cells)
         response = grid_best_response(grid, MeanPath(exact.mean))
-        population = grid_play(grid, response, MeanPath(exact.mean)).population
+        population = grid_evaluate(grid, response, MeanPath(exact.mean)).population
         means = torch.stack([population.mean(t) for t in range(6)])
         values.append(exact.value - response.value)
         spreads.append((population.mass @ grid.x.square() - means.square() - exact.cov[:, 0]).abs().max().item())
@@ -170,7 +172,7 @@ def test_a_mixture_is_drawn_once_an_episode():
     grid = grid_of(*GAMES["four rooms"])
     parts = [random_policy(grid, 1), random_policy(grid, 2)]
     mixture = type("Mixture", (), dict(policies=parts, weights=np.array([0.25, 0.75])))
-    plays = [grid_play(grid, p, uniform(grid)) for p in (mixture, *parts)]
+    plays = [grid_evaluate(grid, p, uniform(grid)) for p in (mixture, *parts)]
     assert plays[0].value == pytest.approx(0.25 * plays[1].value + 0.75 * plays[2].value)
     mass = [p.population.mass for p in plays]
     torch.testing.assert_close(mass[0], 0.25 * mass[1] + 0.75 * mass[2])
@@ -179,7 +181,7 @@ def test_a_mixture_is_drawn_once_an_episode():
 def test_a_policy_known_by_its_samples_alone_is_integrated():
     grid = grid_of(BeachBar(horizon=3), 100)
     policy = random_policy(grid)
-    exact, drawn = (grid_play(g, p) for g, p in ((grid, policy), (Grid(grid.game, 100), policy)))
+    exact, drawn = (grid_evaluate(g, p) for g, p in ((grid, policy), (Grid(grid.game, 100), policy)))
     assert drawn.value == pytest.approx(exact.value, rel=5e-3) and drawn.value != exact.value
     assert (drawn.population.mass - exact.population.mass).abs().sum(1).max() < 0.05
 
@@ -195,10 +197,10 @@ def test_a_mixture_of_many_draws_as_often_as_one_policy_and_is_integrated_as_wel
 
     plays = []
     for n in (1, 8):
-        plays.append(grid_play(grid, type("Mixture", (), dict(policies=[Counted()] * n, weights=[1 / n] * n))))
+        plays.append(grid_evaluate(grid, type("Mixture", (), dict(policies=[Counted()] * n, weights=[1 / n] * n))))
         assert sum(asked) == pytest.approx(3 * 128 * 100, rel=0.02)
         asked.clear()
-    exact = grid_play(grid, policy)
+    exact = grid_evaluate(grid, policy)
     one, eight = ((p.population.mass[3] - exact.population.mass[3]).abs().sum() for p in plays)
     assert eight < 1.5 * one < 0.06
     assert plays[1].value == pytest.approx(exact.value, rel=5e-3)
@@ -207,9 +209,9 @@ def test_a_mixture_of_many_draws_as_often_as_one_policy_and_is_integrated_as_wel
 def test_what_does_not_fit_is_named():
     grid, other = grid_of(*GAMES["beach bar"]), grid_of(BeachBar(horizon=4), 30)
     with pytest.raises(ValueError, match=r"policy: expected actions of shape \(7680, 1\), got \(7680, 2\)"):
-        grid_play(grid, AffinePolicy(torch.zeros(4, 2, 1), torch.zeros(4, 2)))
+        grid_evaluate(grid, AffinePolicy(torch.zeros(4, 2, 1), torch.zeros(4, 2)))
     with pytest.raises(ValueError, match="policy: expected a best response on 60 cells, got one on 30"):
-        grid_play(grid, grid_best_response(other, uniform(other)))
+        grid_evaluate(grid, grid_best_response(other, uniform(other)))
     with pytest.raises(ValueError, match="population: expected one with a density"):
         grid_best_response(grid, MeanPath(torch.zeros(5, 1)))
     lq = grid_of(*GAMES["LQ, paper"])

@@ -11,7 +11,7 @@ from helpers import Congestion
 from mfglib.exact import grid_fictitious_play, lq_equilibrium
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.populations import MeanPath, Particles
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
@@ -31,7 +31,9 @@ PATH = MeanPath(EQ.mean.float())
 def crowd(game):
     """Agents that never act, as a population."""
     return Particles(
-        rollout(game, Still(torch.zeros(game.action_dim)), n=500, generator=generator(0, "crowd"), rewards=False).x
+        rollout(
+            game, NoisePolicy(torch.zeros(game.action_dim)), n=500, generator=generator(0, "crowd"), rewards=False
+        ).x
     )
 
 

@@ -32,9 +32,8 @@ from _inference_game import (
 from mfglib.exact import grid_fictitious_play
 from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar
-from mfglib.policies import Still
-from mfglib.populations import Particles
-from mfglib.table import TabulatedPopulation
+from mfglib.policies import NoisePolicy
+from mfglib.populations import CellPopulation, Particles
 
 GAME = BeachBar(horizon=2)
 
@@ -45,10 +44,10 @@ def one():
     exact = grid_fictitious_play(GAME, 1, cells=40).population
     made = Trained.__new__(Trained)
     made.name, made.game, made.sizes, made.times = "beach-bar", GAME, Sizes(agents=(200, 400), least=1), range(3)
-    made.table = TabulatedPopulation(exact, GAME.domain, GAME.horizon, 40)
+    made.table = CellPopulation.tabulate(exact, GAME.domain, GAME.horizon, 40)
     made.densities = {TABLE: made.table, FLOW: exact, KERNELS: Particles(torch.rand(3, 50, 1))}
     made.drawn = {TABLE: made.table, FLOW: exact, KEPT: made.densities[KERNELS]}
-    made.policies = {(m, p): Still(torch.full((1,), 0.1)) for m in ("Algo 1", "Algo 2") for p in (SMALL, WIDE)}
+    made.policies = {(m, p): NoisePolicy(torch.full((1,), 0.1)) for m in ("Algo 1", "Algo 2") for p in (SMALL, WIDE)}
     made.judge = made.grid = exact.grid
     made.coarse = made.exact = exact.mass
     return made

@@ -7,8 +7,9 @@ from helpers import ROUNDING
 
 from deda_fp.theory.laboratory import Dials, engine_of, experiment, fall, floors, slope, transitions
 from mfglib.exact import grid_fictitious_play, lq_fictitious_play
-from mfglib.exact.dynamic_programming import GridActions, grid_play
+from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import grid_of
+from mfglib.exact.tables import TablePolicy
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 
 LQ, BAR = LinearQuadratic(horizon=6), BeachBar(horizon=5)
@@ -65,7 +66,7 @@ def test_occupancies_are_those_of_the_grid():
     V, best = engine._best(crowd)
     rho = engine._play(best)
     actions = grid.actions[best][:, :, None]
-    play = grid_play(grid, GridActions(grid, actions, torch.ones(actions.shape[:3])))
+    play = grid_evaluate(grid, TablePolicy(grid, actions, torch.ones(actions.shape[:3])))
     np.testing.assert_allclose(engine._states(rho), play.population.mass, atol=1e-12)
     assert engine._value(rho, engine._states(rho)) == pytest.approx(play.value, rel=1e-12)
     assert engine._value(rho, crowd) == pytest.approx(V, rel=1e-12)

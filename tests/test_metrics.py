@@ -16,11 +16,11 @@ from deda_fp.distances import (
     wasserstein,
 )
 from mfglib.exact import lq_equilibrium
-from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.exact.grid import grid_of
 from mfglib.games import FourRooms, LinearQuadratic
 from mfglib.learn.flow import FlowConfig, TimeFlow
 from mfglib.policies import AffinePolicy
-from mfglib.populations import Particles
+from mfglib.populations import CellPopulation, Particles
 from mfglib.seeds import isolated
 
 T = 2
@@ -92,12 +92,12 @@ def test_masses_and_total_variation_on_a_grid():
     mass = torch.zeros(21, len(grid.x), dtype=torch.float64)
     mass[:, :100], mass[5, :], mass[6, 0] = 0.01, 0.0, 0.5
     mass[5, 100:200], mass[6, 1:100] = 0.01, 0.5 / 99
-    population, everywhere = GridPopulation(grid, mass), GridPopulation(grid, torch.ones_like(mass) / len(grid.x))
+    population, everywhere = CellPopulation(grid, mass), CellPopulation(grid, torch.ones_like(mass) / len(grid.x))
     assert torch.equal(cell_masses(population, grid, 3), mass[3])
-    half = GridPopulation(grid_of(FourRooms(), 40), torch.ones(21, 1360, dtype=torch.float64) / 1360)
+    half = CellPopulation(grid_of(FourRooms(), 40), torch.ones(21, 1360, dtype=torch.float64) / 1360)
     torch.testing.assert_close(cell_masses(half, grid, 0, points=2), everywhere.mass[0])  # four cells in one
     assert total_variation(population, population, 3) == 0 and total_variation(population, everywhere, 3) > 0.5
-    assert total_variation(GridPopulation(grid, mass.roll(2, 0)), population, 5) == pytest.approx(1)  # disjoint
+    assert total_variation(CellPopulation(grid, mass.roll(2, 0)), population, 5) == pytest.approx(1)  # disjoint
     assert leak(population, grid, 6) == pytest.approx(0)
 
 
@@ -120,4 +120,4 @@ def test_what_a_kernel_puts_into_walls_is_leak_and_a_flow_puts_none():
     assert missing == pytest.approx(outside, abs=0.03) and missing > 0.1
     flow = TimeFlow(20, 2, FlowConfig(hidden=(8,)), game.domain)
     assert abs(leak(flow, grid, 0)) < 1e-5
-    assert total_variation(flow, GridPopulation(grid, torch.ones(21, 340, dtype=torch.float64) / 340), 0) < 1e-5
+    assert total_variation(flow, CellPopulation(grid, torch.ones(21, 340, dtype=torch.float64) / 340), 0) < 1e-5

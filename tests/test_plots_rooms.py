@@ -12,9 +12,9 @@ from matplotlib.transforms import Affine2D
 from PIL import Image
 
 from deda_fp.view import plots, rooms
-from mfglib.exact.grid import GridPopulation, grid_of
+from mfglib.exact.grid import grid_of
 from mfglib.games import FourRooms
-from mfglib.populations import Particles
+from mfglib.populations import CellPopulation, Particles
 
 GAME = FourRooms()
 DOMAIN = GAME.domain
@@ -29,7 +29,7 @@ def close_figures():
 @pytest.fixture(scope="module")
 def uniform():
     grid = grid_of(GAME, 20)
-    return GridPopulation(grid, torch.full((1, len(grid.x)), 1 / len(grid.x), dtype=torch.float64))
+    return CellPopulation(grid, torch.full((1, len(grid.x)), 1 / len(grid.x), dtype=torch.float64))
 
 
 def test_the_uniform_law_is_1_where_agents_can_be_and_nan_in_walls(uniform):

@@ -13,7 +13,7 @@ from torch.distributions import Independent, Normal
 
 from mfglib.games import BeachBar, LinearQuadratic
 from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy
-from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture, sampler
+from mfglib.policies import AffinePolicy, EpisodeMixture, MeanPolicy, NoisePolicy, sampler
 from mfglib.populations import MeanPath
 from mfglib.recipes import recipe_of
 from mfglib.rollout import rollout
@@ -50,7 +50,7 @@ class Case:
 
 NO_DENSITY = ("log_prob",)
 POLICIES = {
-    "noise": Case(lambda: Still(torch.tensor([0.4])), timeless=True),
+    "noise": Case(lambda: NoisePolicy(torch.tensor([0.4])), timeless=True),
     "affine": Case(lambda: affine(2, 1), 2),
     "affine, two actions": Case(lambda: affine(1, 2), 1, 2),
     "Gaussian": Case(lambda: network(2, 1), 2),
@@ -58,11 +58,11 @@ POLICIES = {
     "Gaussian with waves": Case(lambda: network(1, 1, frequencies=2)),
     "mixture of Gaussians": Case(lambda: network(3, 1, components=5), 3),
     "mixture of Gaussians, two actions": Case(lambda: network(2, 2, components=5), 2, 2),
-    "mean of a Gaussian": Case(lambda: Greedy(network(2, 3)), 2, 3, NO_DENSITY, chosen=False),
+    "mean of a Gaussian": Case(lambda: MeanPolicy(network(2, 3)), 2, 3, NO_DENSITY, chosen=False),
     "looking ahead": Case(lambda: looking_ahead(0.0), 1, 1, NO_DENSITY, mean=dict(within=2.0)),
     "looking ahead, smoothed": Case(lambda: looking_ahead(0.5), 1, 1, NO_DENSITY, mean=dict(within=0.05)),
     "once per episode": Case(
-        lambda: UniformMixture([affine(1, 1), Still(torch.ones(1))]), missing=("log_prob", "mean"), timeless=True
+        lambda: EpisodeMixture([affine(1, 1), NoisePolicy(torch.ones(1))]), missing=("log_prob", "mean"), timeless=True
     ),
     "Stable-Baselines3": Case(of_sb3, missing=NO_DENSITY, torchs=False),
 }
@@ -122,13 +122,13 @@ def test_times_outside_the_horizon_are_refused(case):
 
 
 def test_no_deviation_is_no_action():
-    still, x = Still(torch.zeros(2)), torch.rand(5, 3)
+    still, x = NoisePolicy(torch.zeros(2)), torch.rand(5, 3)
     assert torch.equal(still.sample(1, x), torch.zeros(5, 2)) and torch.equal(still.mean(1, x), torch.zeros(5, 2))
 
 
 def test_greedy_acts_by_the_mean():
     policy, x = network(2, 3), torch.randn(5, 2, generator=gen())
-    assert torch.equal(Greedy(policy).sample(1, x), policy.mean(1, x))
+    assert torch.equal(MeanPolicy(policy).sample(1, x), policy.mean(1, x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -171,7 +171,7 @@ def always(a, std=0.0):
     return AffinePolicy(torch.zeros(T, 1, 1), torch.full((T, 1), a), std=std)
 
 
-LEFT_RIGHT = UniformMixture([always(-1.0), always(1.0)], [0.3, 0.7])
+LEFT_RIGHT = EpisodeMixture([always(-1.0), always(1.0)], [0.3, 0.7])
 STRAIGHT = LinearQuadratic(A=1.0, B=1.0, A_bar=0.0, horizon=T, initial_mean=0.0, initial_std=0.0, noise_std=0.0)
 
 
@@ -191,7 +191,7 @@ def test_sampled_afresh_it_is_the_marginal_of_the_first_step_only():
 def test_population_is_the_mixture_of_the_policies_populations():
     game = LinearQuadratic(A=0.9, horizon=T, A_bar=0.0, initial_std=0.2, noise_std=0.1)
     parts, weights = [always(-1.0, 0.1), always(0.5, 0.3), always(2.0, 0.2)], np.array([0.5, 0.3, 0.2])
-    x = rollout(game, UniformMixture(parts, weights), n=40_000, generator=gen()).x
+    x = rollout(game, EpisodeMixture(parts, weights), n=40_000, generator=gen()).x
     alone = torch.stack([rollout(game, p, n=40_000, generator=gen(i + 1)).x for i, p in enumerate(parts)])
     for t in range(T + 1):
         share = torch.stack([torch.histc(y[t], 22, -4, 7) for y in (x, *alone)]) / 40_000
@@ -202,7 +202,7 @@ def test_population_is_the_mixture_of_the_policies_populations():
 
 @pytest.mark.parametrize("weights", [None, [1, 2, 5]])
 def test_assignment_has_the_frequencies_of_the_weights(weights):
-    mixture = UniformMixture([always(float(i)) for i in range(3)], weights)
+    mixture = EpisodeMixture([always(float(i)) for i in range(3)], weights)
     expected = np.full(3, 1 / 3) if weights is None else np.array([1, 2, 5]) / 8
     np.testing.assert_allclose(mixture.weights, expected)
     counts = torch.bincount(mixture.episode(20_000, gen()).member, minlength=3)
@@ -220,7 +220,7 @@ def test_each_policy_is_asked_once_a_step_and_only_for_its_agents():
             asked.append((t, self.i, len(x)))
             return 10 * x + self.i
 
-    mixture = UniformMixture([Recorder(0), Recorder(1), Recorder(2)], [0.5, 0.0, 0.5])
+    mixture = EpisodeMixture([Recorder(0), Recorder(1), Recorder(2)], [0.5, 0.0, 0.5])
     episode, x = mixture.episode(100, gen()), torch.arange(100.0)[:, None]
     for t in range(2):
         assert torch.equal(episode.sample(t, x, gen()), 10 * x + episode.member[:, None])
@@ -229,7 +229,7 @@ def test_each_policy_is_asked_once_a_step_and_only_for_its_agents():
 
 
 def test_mixtures_of_mixtures_keep_their_parts_too():
-    outer = UniformMixture([LEFT_RIGHT, BlackBox(always(0.0))], [0.5, 0.5])
+    outer = EpisodeMixture([LEFT_RIGHT, BlackBox(always(0.0))], [0.5, 0.5])
     r = rollout(STRAIGHT, outer, n=10_000, generator=gen())
     ends, counts = r.x[T].unique(return_counts=True)
     assert ends.tolist() == [-3.0, 0.0, 3.0]
@@ -253,6 +253,6 @@ def test_another_number_of_agents_is_refused():
 )
 def test_weights_are_validated(weights, said):
     with pytest.raises(ValueError, match=f"weights: {said}"):
-        UniformMixture([always(0.0), always(1.0)], weights)
+        EpisodeMixture([always(0.0), always(1.0)], weights)
     with pytest.raises(ValueError, match="policies: expected at least one"):
-        UniformMixture([])
+        EpisodeMixture([])

@@ -9,7 +9,7 @@ from contracts import assert_equal_states
 from helpers import Congestion, gen, random_game
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.recipes import recipe_of
 from mfglib.rollout import rollout
 from mfglib.seeds import Random
@@ -55,7 +55,7 @@ one_each = pytest.mark.parametrize("case", [Case(name, GAMES["beach bar"]) for n
 def test_a_fit_follows_the_policy(case):
     """Also from the population of another one."""
     game, model = case.game, case.learner()
-    for k, policy in enumerate((Still(torch.full((game.action_dim,), 0.1)), Right(game))):
+    for k, policy in enumerate((NoisePolicy(torch.full((game.action_dim,), 0.1)), Right(game))):
         losses = model.fit(policy, k, Random(0, k))
         x = rollout(game, policy, n=20_000, generator=gen(), rewards=False).x
         for t in range(game.horizon + 1):

@@ -12,7 +12,7 @@ from scipy.stats import chi2, gaussian_kde, multivariate_normal
 from mfglib.games import FourRooms
 from mfglib.games.domain import Domain
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
-from mfglib.populations import GaussianFlow, MeanPath, Particles
+from mfglib.populations import GaussianPath, MeanPath, Particles
 from mfglib.seeds import isolated
 
 T = 2
@@ -65,8 +65,8 @@ SPACES = {
 POPULATIONS = {f"flow on {name}": case for name, case in SPACES.items()} | {
     "agents": Case(lambda: Particles(states(1)), smoothed=True),
     "agents in two dimensions": Case(lambda: Particles(states(2).float(), 0.4), 2, smoothed=True),
-    "Gaussian": Case(lambda: GaussianFlow(*gaussian(1))),
-    "Gaussian in two dimensions": Case(lambda: GaussianFlow(*gaussian(2)), 2, within=1e-2),
+    "Gaussian": Case(lambda: GaussianPath(*gaussian(1))),
+    "Gaussian in two dimensions": Case(lambda: GaussianPath(*gaussian(2)), 2, within=1e-2),
 }
 
 
@@ -187,16 +187,16 @@ def test_particles_sample_themselves():
 @pytest.mark.parametrize("d", [1, 3])
 def test_the_gaussian_density_is_scipys(d):
     mean, cov = gaussian(d)
-    x, law = GaussianFlow(mean, cov).sample(1, 50, gen()), multivariate_normal(mean[1], cov[1])
-    np.testing.assert_allclose(GaussianFlow(mean, cov).log_prob(1, x), law.logpdf(x), rtol=1e-9)
-    np.testing.assert_allclose(GaussianFlow(mean, cov).log_prob(1, x.float()), law.logpdf(x), atol=1e-3)
+    x, law = GaussianPath(mean, cov).sample(1, 50, gen()), multivariate_normal(mean[1], cov[1])
+    np.testing.assert_allclose(GaussianPath(mean, cov).log_prob(1, x), law.logpdf(x), rtol=1e-9)
+    np.testing.assert_allclose(GaussianPath(mean, cov).log_prob(1, x.float()), law.logpdf(x), atol=1e-3)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_gaussian_flow_samples_a_singular_law_and_has_no_density_there(rank):
     direction = torch.tensor([[1.0, 2.0]]).double()
     cov = rank * direction.T @ direction
-    flow = GaussianFlow(torch.ones(1, 2).double(), cov[None])
+    flow = GaussianPath(torch.ones(1, 2).double(), cov[None])
     x = flow.sample(0, 1000, gen()) - 1
     torch.testing.assert_close(x[:, 1], 2 * x[:, 0], atol=1e-6, rtol=0)
     assert x[:, 0].std().item() == pytest.approx(rank, abs=0.1)

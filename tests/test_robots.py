@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist
 
 from deda_fp.robots.drive import Robots, coverage, drive, packed, touching
 from mfglib.games import BeachBar, FourRooms
-from mfglib.policies import Still
+from mfglib.policies import NoisePolicy
 from mfglib.rollout import rollout
 
 OPEN = FourRooms(walls=(), noise_bound=0.0, horizon=4)
@@ -93,7 +93,9 @@ def test_wild_wishes_cause_no_contact(acceleration, steps):
     """Whatever the bounds, and in the narrowest of crowds."""
     game = FourRooms(horizon=3, a_bound=0.3)
     robots = Robots(radius=0.004, max_speed=0.5, max_acceleration=acceleration, steps_per_action=steps)
-    d = drive(game, Still(torch.full((2,), 0.3)), 100, robots, gen(steps), start=packed(game, 100, 0.004, gap=1e-6))
+    d = drive(
+        game, NoisePolicy(torch.full((2,), 0.3)), 100, robots, gen(steps), start=packed(game, 100, 0.004, gap=1e-6)
+    )
     assert not d.contacts.any() and not d.wall_contacts.any()
     assert lengths(d.v).max() <= 0.5 * (1 + 1e-9) and lengths(np.diff(d.v, axis=0)).max() <= robots.dv * (1 + 1e-8)
     assert lengths(d.x[-1] - d.x[0]).max() > 0.02
@@ -122,14 +124,14 @@ def test_small_and_strong_robots_are_agents():
     game = FourRooms(horizon=6, a_bound=0.02, noise_bound=0.02)
     start = np.array([[0.1, 0.1], [0.1, 0.4], [0.4, 0.1], [0.42, 0.4]])
     robots = Robots(radius=1e-7, max_speed=100.0, max_acceleration=1e5)
-    policy = Still(torch.full((2,), 0.02))
+    policy = NoisePolicy(torch.full((2,), 0.02))
     d = drive(game, policy, 4, robots, gen(3), start=start)
     play = rollout(game, policy, n=4, generator=gen(3), start=torch.from_numpy(start).float(), rewards=False)
     np.testing.assert_allclose(d.x[::20], play.x, atol=1e-6)
 
 
 def test_who_wants_to_stay_stays():
-    d = drive(FourRooms(noise_bound=0.0, horizon=2), Still(torch.zeros(2)), 60, Robots(), gen())
+    d = drive(FourRooms(noise_bound=0.0, horizon=2), NoisePolicy(torch.zeros(2)), 60, Robots(), gen())
     np.testing.assert_allclose(d.x, np.broadcast_to(d.x[0], d.x.shape), rtol=0, atol=1e-6)
     assert d.closest.min() == pytest.approx(0.05 * 2 * Robots().radius, abs=1e-6)
 
@@ -144,7 +146,7 @@ def test_who_stands_in_the_way_makes_way():
 
 
 def test_the_same_seed_drives_the_same():
-    runs = [drive(FourRooms(horizon=2), Still(torch.full((2,), 0.03)), 50, Robots(), gen(s)).x for s in (1, 1, 2)]
+    runs = [drive(FourRooms(horizon=2), NoisePolicy(torch.full((2,), 0.03)), 50, Robots(), gen(s)).x for s in (1, 1, 2)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.abs(runs[0] - runs[2]).max() > 0.01
 
@@ -162,7 +164,7 @@ def test_contacts_are_counted():
 
 def test_robots_that_start_too_near_are_counted_and_part():
     start = np.array([[0.25, 0.25], [0.255, 0.25], [0.255, 0.25]])
-    d = drive(OPEN, Still(torch.zeros(2)), 3, Robots(radius=0.01), gen(), start=start)
+    d = drive(OPEN, NoisePolicy(torch.zeros(2)), 3, Robots(radius=0.01), gen(), start=start)
     assert d.contacts[0] == 3 and d.deepest[0] == 1 and d.closest[0] == -0.02
     assert d.contacts[-1] == 0 and (np.diff(d.deepest) <= 1e-12).all()
 
@@ -203,7 +205,7 @@ def test_bad_arguments():
             Robots(**{name: 0})
     with pytest.raises(ValueError, match="Robots.steps_per_action: expected an integer >= 1, got 2.5"):
         Robots(steps_per_action=2.5)
-    still = Still(torch.zeros(2))
+    still = NoisePolicy(torch.zeros(2))
     with pytest.raises(ValueError, match="game: expected a game on a domain in two dimensions, got BeachBar"):
         drive(BeachBar(), still, 3, Robots(), gen())
     with pytest.raises(ValueError, match="n: expected an integer >= 1, got 0"):

@@ -18,7 +18,7 @@ from mfglib.learn.cloning import ClonedAverage, CloningConfig
 from mfglib.learn.flow import FlowConfig, FlowPopulation, TimeFlow
 from mfglib.learn.lookahead import LookaheadPolicy
 from mfglib.learn.networks import NetworkConfig, Networks
-from mfglib.policies import UniformMixture
+from mfglib.policies import EpisodeMixture
 from mfglib.populations import Particles
 from mfglib.protocols import ModuleState
 from mfglib.rollout import rollout
@@ -130,7 +130,7 @@ def test_iterations_between_certificates_are_not_judged_and_learn_the_same():
 
 def test_algorithms_differ_only_in_the_policy_and_population_that_they_carry():
     one, two, three = (tiny(BAR, name, best_response="ppo") for name in ("algo-1", "algo-2", "deda-fp"))
-    assert isinstance(one.policy, UniformMixture) and len(one.policy.policies) == 2
+    assert isinstance(one.policy, EpisodeMixture) and len(one.policy.policies) == 2
     np.testing.assert_allclose(one.policy.weights, 0.5)
     assert isinstance(one.population, Particles) and isinstance(two.population, Particles)
     assert one.population.x.shape == two.population.x.shape == (4, 100, 1)  # the same N

@@ -10,17 +10,16 @@ from mfglib.exact import grid_fictitious_play
 from mfglib.games import BeachBar, FourRooms
 from mfglib.games.domain import Domain
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
-from mfglib.policies import Still
-from mfglib.populations import Particles
+from mfglib.policies import NoisePolicy
+from mfglib.populations import CellPopulation, Particles, alias_table
 from mfglib.rollout import rollout
-from mfglib.table import TabulatedPopulation, alias_table
 
 BAR, ROOMS = BeachBar(horizon=2), FourRooms(horizon=2)
 
 
 def flow_of(game, seed=0):
     """A flow that is far from uniform, fitted for a moment to agents who drift."""
-    play = rollout(game, Still(torch.full((game.action_dim,), 0.05)), n=2000, generator=gen(seed), rewards=False)
+    play = rollout(game, NoisePolicy(torch.full((game.action_dim,), 0.05)), n=2000, generator=gen(seed), rewards=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         flow = TimeFlow(game.horizon, game.state_dim, FlowConfig(bins=6, hidden=(16, 16)), game.domain)
@@ -32,7 +31,7 @@ def flow_of(game, seed=0):
 def made(request):
     flow = flow_of(request.param)
     cells = 100 if request.param is BAR else 40
-    return request.param, flow, TabulatedPopulation(flow, request.param.domain, request.param.horizon, cells)
+    return request.param, flow, CellPopulation.tabulate(flow, request.param.domain, request.param.horizon, cells)
 
 
 def test_alias_table_has_exactly_the_given_law():
@@ -61,7 +60,7 @@ def test_the_density_integrates_to_one_and_is_the_samples_own(made):
 
 def test_it_is_near_the_flow_and_nearer_with_more_cells(made):
     game, flow, table = made
-    fine = TabulatedPopulation(flow, game.domain, game.horizon, 4 * int(table.shape.max()))
+    fine = CellPopulation.tabulate(flow, game.domain, game.horizon, 4 * int(table.shape.max()))
     x = fine.corners + 0.5 * fine.h
     exact = flow.log_prob(1, x).exp()
 
@@ -74,7 +73,7 @@ def test_it_is_near_the_flow_and_nearer_with_more_cells(made):
 
 def test_samples_of_table_and_flow_are_not_told_apart(made):
     game, flow, _ = made
-    table = TabulatedPopulation(flow, game.domain, game.horizon)
+    table = CellPopulation.tabulate(flow, game.domain, game.horizon)
     a, b = table.sample(1, 4000, gen(1)), flow.sample(1, 4000, gen(2))
     for i in range(game.state_dim):
         assert ks_2samp(a[:, i], b[:, i]).pvalue > 1e-3
@@ -112,20 +111,20 @@ def test_streams_of_several_processes_are_one_stream(made):
 
 def test_exact_populations_and_agents_can_be_tabulated_too():
     exact = grid_fictitious_play(BAR, 1, cells=40).population
-    table = TabulatedPopulation(exact, BAR.domain, BAR.horizon, 40)
+    table = CellPopulation.tabulate(exact, BAR.domain, BAR.horizon, 40)
     np.testing.assert_allclose(table.mass, exact.mass, atol=1e-6)
-    agents = Particles(rollout(BAR, Still(torch.zeros(1)), n=500, generator=gen(), rewards=False).x)
-    assert TabulatedPopulation(agents, BAR.domain, BAR.horizon, 40).sample(0, 10).shape == (10, 1)
+    agents = Particles(rollout(BAR, NoisePolicy(torch.zeros(1)), n=500, generator=gen(), rewards=False).x)
+    assert CellPopulation.tabulate(agents, BAR.domain, BAR.horizon, 40).sample(0, 10).shape == (10, 1)
 
 
 def test_bad_arguments(made):
     game, flow, table = made
     with pytest.raises(ValueError, match="one or two dimensions, got 3"):
-        TabulatedPopulation(flow, Domain(np.zeros(3), np.ones(3)), 2)
+        CellPopulation.tabulate(flow, Domain(np.zeros(3), np.ones(3)), 2)
     with pytest.raises(ValueError, match="part: expected an integer in 0..1, got 2"):
         next(table.stream(0, 10, part=2, parts=2))
     with pytest.raises(ValueError, match="t: expected an integer in 0..2, got 3"):
         table.sample(3, 5)
     if game is ROOMS:
         with pytest.raises(ValueError, match="lines run along every wall, got 33"):
-            TabulatedPopulation(flow, game.domain, 2, 33)
+            CellPopulation.tabulate(flow, game.domain, 2, 33)

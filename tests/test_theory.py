@@ -11,13 +11,15 @@ from scipy.stats import wasserstein_distance
 from deda_fp.theory.errors import _averages, _Past, atoms_wasserstein, errors
 from mfglib import exploitability
 from mfglib.exact import lq_best_response, lq_equilibrium, lq_fictitious_play, lq_gap, lq_moments
-from mfglib.exact.dynamic_programming import GridActions, grid_play
-from mfglib.exact.grid import GridPopulation
-from mfglib.exact.grid_judge import ClosedFormJudge, Judge, judge_of
+from mfglib.exact.dynamic_programming import grid_evaluate
+from mfglib.exact.grid_judge import GridJudge
+from mfglib.exact.lq_judge import LQJudge
+from mfglib.exact.tables import TablePolicy
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.judge import of as judge_of
 from mfglib.learn.densities import GaussianPolicy, MixturePolicy
-from mfglib.policies import AffinePolicy, Greedy, Still, UniformMixture
-from mfglib.populations import GaussianFlow
+from mfglib.policies import AffinePolicy, EpisodeMixture, MeanPolicy, NoisePolicy
+from mfglib.populations import CellPopulation, GaussianPath
 from mfglib.solver import Learners
 
 BAR, LQ = BeachBar(horizon=4), LinearQuadratic(horizon=4)
@@ -31,10 +33,10 @@ def judge(game=BAR, cells=None):
 def random_table(j, seed=0, atoms=2):
     bound = j.grid.actions.max()
     a = bound * (2 * torch.rand(j.game.horizon, len(j.grid.x), atoms, 1, generator=gen(seed)).double() - 1)
-    if isinstance(j, ClosedFormJudge):  # nobody may leave the box
+    if isinstance(j, LQJudge):  # nobody may leave the box
         a = 0.05 * a - 0.8 * j.grid.x[None, :, None]
     shares = torch.rand(a.shape[:3], generator=gen(seed + 1)).double()
-    return GridActions(j.grid, a, shares / shares.sum(2, keepdim=True))
+    return TablePolicy(j.grid, a, shares / shares.sum(2, keepdim=True))
 
 
 def learners(j, K=4):
@@ -48,14 +50,14 @@ class Tabulated:
     """A judge that takes tables as they are."""
 
     def tabulate(self, policy, seed=0):
-        return policy if isinstance(policy, GridActions) else super().tabulate(policy, seed)
+        return policy if isinstance(policy, TablePolicy) else super().tabulate(policy, seed)
 
 
-class TableJudge(Tabulated, Judge):
+class TableJudge(Tabulated, GridJudge):
     pass
 
 
-class TableClosedFormJudge(Tabulated, ClosedFormJudge):
+class TableClosedFormJudge(Tabulated, LQJudge):
     pass
 
 
@@ -178,12 +180,12 @@ def test_tables_have_the_moments_of_the_networks(kind):
 def test_tables_of_policies_that_do_not_draw_have_one_action():
     j = judge()
     policy = GaussianPolicy(4, torch.tensor([0.5]), torch.tensor([0.3]), torch.tensor([0.3]), (8,))
-    assert j.tabulate(Greedy(policy)).actions.shape == (4, 40, 1, 1)
-    still = j.tabulate(Still(torch.tensor([0.01])))
+    assert j.tabulate(MeanPolicy(policy)).actions.shape == (4, 40, 1, 1)
+    still = j.tabulate(NoisePolicy(torch.tensor([0.01])))
     assert still.actions.square().mean().sqrt() == pytest.approx(0.01, rel=1e-5)
-    drawn = j.tabulate(UniformMixture([Greedy(policy)]))  # its law is not explicit
+    drawn = j.tabulate(EpisodeMixture([MeanPolicy(policy)]))  # its law is not explicit
     assert drawn.actions.shape == (4, 40, 64, 1)
-    np.testing.assert_array_equal(drawn.actions, j.tabulate(UniformMixture([Greedy(policy)])).actions)
+    np.testing.assert_array_equal(drawn.actions, j.tabulate(EpisodeMixture([MeanPolicy(policy)])).actions)
 
 
 def test_wasserstein_of_atoms_and_of_populations_against_scipy():
@@ -201,7 +203,7 @@ def test_wasserstein_of_atoms_and_of_populations_against_scipy():
 
 def test_a_flow_is_seen_by_its_density():
     j, eq = judge_of(LinearQuadratic(), 600), lq_equilibrium(LinearQuadratic())
-    shifted = GaussianFlow(eq.mean + 0.03, eq.cov)
+    shifted = GaussianPath(eq.mean + 0.03, eq.cov)
     assert j.wasserstein(j.seen(eq.population), j.seen(shifted)) == pytest.approx(0.03, rel=1e-3)
     own = j.crowd([j.tabulate(eq.policy)])
     assert j.wasserstein(j.seen(eq.population), own) < 1e-3
@@ -228,15 +230,15 @@ def test_what_theory_cannot_judge():
     with pytest.raises(ValueError, match="cells: expected an integer >= 10, got 3"):
         judge_of(BAR, 3)
     with pytest.raises(ValueError, match="expected shapes"):
-        GridActions(judge().grid, torch.zeros(2, 2, 1, 1), torch.ones(2, 2, 1))
+        TablePolicy(judge().grid, torch.zeros(2, 2, 1, 1), torch.ones(2, 2, 1))
     with pytest.raises(ValueError, match="on this grid"):
-        grid_play(judge_of(BAR, 60).grid, random_table(judge()))
-    assert isinstance(judge_of(BAR, 40), Judge) and not isinstance(judge_of(BAR, 40), ClosedFormJudge)
+        grid_evaluate(judge_of(BAR, 60).grid, random_table(judge()))
+    assert isinstance(judge_of(BAR, 40), GridJudge) and not isinstance(judge_of(BAR, 40), LQJudge)
 
 
 def test_populations_of_another_grid_are_asked_for_their_density():
     fine, coarse = judge_of(BAR, 80), judge_of(BAR, 40)
     crowd = fine.crowd([random_table(fine)])
     seen = coarse.seen(crowd)
-    assert isinstance(seen, GridPopulation) and seen.mass.shape == (5, 40)
+    assert isinstance(seen, CellPopulation) and seen.mass.shape == (5, 40)
     np.testing.assert_allclose(seen.mass.sum(1), 1.0, atol=0.05)

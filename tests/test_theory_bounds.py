@@ -10,10 +10,10 @@ import torch
 
 from deda_fp.theory.bounds import beach_constants, bounds, check, lq_constants, point_flows, random_policies
 from deda_fp.theory.errors import policy_distance
-from mfglib.exact.dynamic_programming import GridActions
-from mfglib.exact.grid import GridPopulation
-from mfglib.exact.grid_judge import judge_of
+from mfglib.exact.tables import TablePolicy
 from mfglib.games import BeachBar, LinearQuadratic
+from mfglib.judge import of as judge_of
+from mfglib.populations import CellPopulation
 from mfglib.sources import ROOT
 
 BAR, LQ = BeachBar(horizon=5), LinearQuadratic(horizon=5)
@@ -58,7 +58,7 @@ def test_lq_constant_for_two_policies_where_the_box_ends():
     a = torch.stack([end - j.grid.x[:, 0], torch.zeros(300)])[:, :, None, None].double()
     b = a.clone()
     b[1, -12:] = -0.02
-    policies = [GridActions(j.grid, v, torch.ones(2, 300, 1)) for v in (a, b)]
+    policies = [TablePolicy(j.grid, v, torch.ones(2, 300, 1)) for v in (a, b)]
     ratio = j.wasserstein(*(j.crowd([p]) for p in policies)) / policy_distance(*policies)
     assert 1 < ratio <= lq_constants(j.grid, KAPPA, kappa).L_MF
 
@@ -78,14 +78,14 @@ def test_on_the_beach_no_constant_with_respect_to_w1_holds_on_all_grids():
         j = judge_of(BAR, cells)
         grid = j.grid
         at_bar = (BAR.bar - grid.x).view(1, cells, 1, 1).expand(BAR.horizon, -1, -1, -1)
-        policy = GridActions(grid, at_bar, torch.ones(BAR.horizon, cells, 1))  # clipped to the largest speed
+        policy = TablePolicy(grid, at_bar, torch.ones(BAR.horizon, cells, 1))  # clipped to the largest speed
         own = j.mass(policy, j.crowd([policy]))[-1]
         edge = int(own.diff().abs().argmax())
         pair = []
         for cell in (edge, edge + 1):
             mass = torch.zeros(BAR.horizon + 1, cells, dtype=torch.float64)
             mass[:, cell] = 1.0
-            pair.append(GridPopulation(grid, mass))
+            pair.append(CellPopulation(grid, mass))
         change = abs(j.value(policy, pair[0]) - j.value(policy, pair[1]))
         ratios.append(change / j.wasserstein(*pair))
         assert ratios[-1] <= beach_constants(grid).L
@@ -95,7 +95,7 @@ def test_on_the_beach_no_constant_with_respect_to_w1_holds_on_all_grids():
 def test_distance_of_policies():
     j = judge("beach bar")
     shape = (BAR.horizon, 50, 1)
-    still, moved = (GridActions(j.grid, torch.full((*shape, 1), v), torch.ones(shape)) for v in (0.0, 0.1))
+    still, moved = (TablePolicy(j.grid, torch.full((*shape, 1), v), torch.ones(shape)) for v in (0.0, 0.1))
     assert policy_distance(still, moved) == pytest.approx(0.1, rel=1e-6)  # the beach has length 1
     assert policy_distance(still, still) == 0
 
