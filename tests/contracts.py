@@ -7,6 +7,7 @@ import torch
 from scipy.stats import chisquare
 
 from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import Networks
 from mfglib.seeds import isolated
 
 T = 3  # horizon of the networks below
@@ -15,9 +16,11 @@ T = 3  # horizon of the networks below
 def network(d, k, **options):
     """Weights far from their start, so that weights, means and deviations all depend on t and x."""
     unit = torch.arange(1.0, k + 1)
+    inputs = {name: options.pop(name) for name in ("frequencies", "cell_edges") if name in options}
     options = dict(min_std=0.1, max_std=0.6) | options
     with isolated(0, "policy"):
-        policy = GaussianPolicy(T, torch.ones(d), torch.full((d,), 2.0), unit, (16, 16), **options)
+        networks = Networks(T, torch.ones(d), torch.full((d,), 2.0), unit, (16, 16), **inputs)
+        policy = GaussianPolicy(networks, **options)
         for name, head in policy.named_children():
             if name.endswith("_head") and head is not None:
                 torch.nn.init.normal_(head.weight, std=0.5)

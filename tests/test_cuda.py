@@ -9,6 +9,7 @@ from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.learn.cloning import CloningConfig, Memory, clone
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
+from mfglib.learn.networks import Networks
 from mfglib.populations import CellPopulation
 from mfglib.seeds import generator
 
@@ -46,7 +47,7 @@ def test_inner_loops_do_not_wait_for_the_host():
     random = generator(0, "test", device="cuda")
     x = torch.rand(4, 500, 1, generator=random, device="cuda")
     flow = TimeFlow(3, 1, FlowConfig()).cuda()
-    policy = GaussianPolicy(3, torch.zeros(1), torch.ones(1), torch.ones(1), (16, 16)).cuda()
+    policy = GaussianPolicy(Networks(3, torch.zeros(1), torch.ones(1), torch.ones(1), (16, 16))).cuda()
     memory = Memory(1, 1, device="cuda")
     memory.add(x, torch.rand(3, 500, 1, generator=random, device="cuda"), 1, random)
     waits = []

@@ -6,19 +6,10 @@ import pytest
 import torch
 from contracts import T, network
 from helpers import gen
-from torch.distributions import Independent, Normal
 
 from mfglib.learn.densities import GaussianPolicy
+from mfglib.learn.networks import Networks
 from mfglib.seeds import isolated
-
-
-@pytest.mark.parametrize(("d", "k"), [(1, 1), (2, 3)])
-def test_one_component_is_a_gaussian(d, k):
-    policy, x = network(d, k), torch.randn(7, d, generator=gen())
-    for t in range(T + 1):
-        a, (mean, std) = policy.sample(t, x, gen(t)), policy.gaussian(t, x)
-        torch.testing.assert_close(policy.log_prob(t, x, a), Independent(Normal(mean, std), 1).log_prob(a))
-        torch.testing.assert_close(a, mean + std * torch.randn(7, k, generator=gen(t)))
 
 
 def test_a_tensor_of_times_is_each_time_on_its_own():
@@ -36,18 +27,12 @@ def test_standard_deviation_has_its_first_value_floor_and_ceiling():
     centre, unit = torch.zeros(1), torch.tensor([4.0])
     x = torch.linspace(-100, 100, 500)[:, None]
     with isolated(0):
-        fresh = GaussianPolicy(T, centre, centre + 1, unit, (8,), initial_std=0.25)
+        fresh = GaussianPolicy(Networks(T, centre, centre + 1, unit, (8,)), initial_std=0.25)
     torch.testing.assert_close(fresh.gaussian(0, x)[1], torch.full((500, 1), 1.0), atol=0.05, rtol=0)
     policy = network(1, 1, min_std=0.3, max_std=math.e)
     for bias, expected in ((-50.0, 0.3), (50.0, math.e)):
         policy.std_head.bias.fill_(bias)
         torch.testing.assert_close(policy.gaussian(1, x)[1], torch.full((500, 1), expected))
-
-
-def test_maximal_standard_deviation_is_in_units_of_action():
-    policy = network(1, 2, max_std=0.7)
-    policy.std_head.bias.fill_(50.0)
-    torch.testing.assert_close(policy.gaussian(1, torch.zeros(4, 1))[1], torch.tensor([[0.7, 1.4]]).expand(4, 2))
 
 
 @pytest.mark.parametrize("bound", [False, True])
@@ -61,14 +46,6 @@ def test_bound_keeps_the_mean_within_the_unit_and_its_gradient_alive(bound):
     policy.mean_head.weight.zero_()
     policy.gaussian(1, x)[0].sum().backward()
     assert (policy.mean_head.bias.grad > 0).all()
-
-
-def test_options_at_their_defaults_draw_no_parameters():
-    """The parameters of a policy with the options at their defaults are those of one without: mlp, then the heads."""
-    policy = network(2, 1, bound=True, max_std=2.0)
-    with isolated(0, "policy"):
-        first = torch.nn.Linear(2 + T + 2, 16)
-    assert torch.equal(policy.hidden[0].weight, first.weight) and policy.weight_head is None
 
 
 @pytest.mark.parametrize(
@@ -92,19 +69,8 @@ def test_options_are_validated(given, name):
 
 def test_starts_near_zero():
     with isolated(0):
-        policy = GaussianPolicy(T, torch.zeros(1), torch.ones(1), torch.ones(1), (32, 32))
+        policy = GaussianPolicy(Networks(T, torch.zeros(1), torch.ones(1), torch.ones(1), (32, 32)))
     assert policy.mean(0, torch.linspace(-3, 3, 50)[:, None]).abs().max() < 0.01
-
-
-def test_samples_have_the_moments():
-    policy, x = network(2, 2, components=5), torch.tensor([[0.5, -1.0]]).expand(100_000, 2)
-    a = policy.sample(2, x, gen())
-    log_weight, m, s = (v[0].double() for v in policy(2, x[:1]))
-    w = log_weight.exp()
-    mean = w @ m
-    cov = torch.diag(w @ s.square()) + (m - mean).T @ (w[:, None] * (m - mean))
-    torch.testing.assert_close(a.double().mean(0), mean, atol=0.02, rtol=0)
-    torch.testing.assert_close(torch.cov(a.double().T), cov, atol=0.02 * cov.trace().item(), rtol=0)
 
 
 def test_log_density_and_its_gradient_are_finite_far_from_all_components():
@@ -118,7 +84,7 @@ def test_log_density_and_its_gradient_are_finite_far_from_all_components():
 def test_means_start_spread_over_the_actions(components, k):
     unit = torch.arange(1.0, k + 1)
     with isolated(0):
-        policy = GaussianPolicy(T, torch.zeros(1), torch.ones(1), unit, (32, 32), components=components)
+        policy = GaussianPolicy(Networks(T, torch.zeros(1), torch.ones(1), unit, (32, 32)), components=components)
     log_weight, mean, _ = policy(0, torch.zeros(1, 1))
     m = mean[0] / unit
     torch.testing.assert_close(log_weight.exp(), torch.full((1, components), 1 / components), atol=0.01, rtol=0)

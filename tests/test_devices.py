@@ -17,7 +17,7 @@ from mfglib.learn.cloning import CloningConfig, Memory, clone
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
 from mfglib.learn.lookahead import LookaheadConfig, PostDecisionValues, fit_values
-from mfglib.learn.networks import StateFeatures
+from mfglib.learn.networks import Networks
 from mfglib.learn.ppo import Critic, PPOConfig, fit_ppo
 from mfglib.rollout import rollout
 
@@ -61,13 +61,13 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-def normaliser(game):
-    return torch.zeros(game.state_dim), torch.ones(game.state_dim)
+def networks(game):
+    d = game.state_dim
+    return Networks(game.horizon, torch.zeros(d), torch.ones(d), torch.ones(game.action_dim), (8,))
 
 
 def policy_of(game, components=1):
-    unit = torch.ones(game.action_dim)
-    return GaussianPolicy(game.horizon, *normaliser(game), unit, (8,), components=components).to(DEVICE)
+    return GaussianPolicy(networks(game), components=components).to(DEVICE)
 
 
 def flow_of(game):
@@ -89,13 +89,13 @@ def fitting(game, steps):
 
 
 def looking_ahead(game, steps):
-    values = PostDecisionValues(game.horizon, StateFeatures(*normaliser(game)), (8,)).to(DEVICE)
+    values = PostDecisionValues(networks(game)).to(DEVICE)
     config = LookaheadConfig(states=32, batch=16, candidates=4)
     fit_values(game, flow_of(game), values, config, Random(), steps=steps)
 
 
 def ppo(game, steps):
-    critic = Critic(game.horizon, *normaliser(game), (8,)).to(DEVICE)
+    critic = Critic(networks(game)).to(DEVICE)
     config = PPOConfig(agents=16, epochs=steps)
     fit_ppo(game, flow_of(game), policy_of(game), critic, config, Random(), updates=1)
 

@@ -1,15 +1,14 @@
 """The loop alone: what it asks of three learners, in which order, and stepped by hand."""
 
 import itertools
-import math
 
 import pandas as pd
 import pytest
 import torch
 from helpers import gen
-from tiny import BAR, GAME, TINY, measured, tiny
+from tiny import BAR, GAME, TINY, tiny
 
-from mfglib.fictitious_play import Clock, fictitious_play
+from mfglib.fictitious_play import fictitious_play
 from mfglib.recipes import recipe_of
 from mfglib.seeds import Random
 
@@ -76,16 +75,3 @@ def test_stepped_by_hand_it_is_what_solve_does(game):
     x = solution.population.sample(1, 20, gen())
     assert torch.equal(x, learners["population"].sample(1, 20, gen()))
     assert torch.equal(steps[-1].policy.sample(1, x, gen()), solution.policy.sample(1, x, gen()))
-
-
-def test_the_clock_adds_up_by_part():
-    clock = Clock()
-    for part in ("a", "b", "a"):
-        with clock(part):
-            math.sqrt(2.0)
-    assert set(clock.seconds) == {"a", "b"} and all(seconds >= 0 for seconds in clock.seconds.values())
-
-
-def test_iterations_have_random_numbers_of_their_own():
-    history = measured(tiny(iterations=3).history)
-    assert history["flow_loss"].is_unique and history["cloning_loss"].dropna().is_unique

@@ -18,20 +18,26 @@ from mfglib.runs.identity import describe, describe_learner, modules_of
 from mfglib.schedules import Steps
 
 
-def test_description_holds_every_parameter_of_a_game():
-    description = describe(LinearQuadratic(c_m=2.5))
-    assert description["c_m"] == [[2.5]] and description["x_bound"] is None
-    assert json.loads(json.dumps(description)) == description
-    assert description == describe(LinearQuadratic(c_m=2.5)) != describe(LinearQuadratic(c_m=2.6))
+class Plain:
+    def __init__(self, size):
+        self.size = size
 
 
-def test_description_tells_games_apart_by_attributes_of_any_kind():
-    described = []
-    for value in (1, 1.5, "1", (1, 2), np.float32(1), np.ones(2), torch.ones(2) * 2, {"a": 1}, None):
+VALUES = (1, 1.5, "1", (1, 2), np.float32(1), np.ones(2), torch.ones(2) * 2, {"a": 1}, None, Plain(1), Plain(2))
+
+
+def test_games_are_told_apart_by_their_parameters_and_by_attributes_of_any_kind():
+    def described(value):
         game = Congestion()
         game.value = value
-        described.append(json.dumps(describe(game)))
-    assert len(set(described)) == len(described)
+        return json.dumps(describe(game))
+
+    assert len(set(map(described, VALUES))) == len(VALUES) and described(Plain(1)) == described(Plain(1))
+    makers = (lambda: LinearQuadratic(c_m=2.5), lambda: LinearQuadratic(c_m=2.6), FourRooms,
+              lambda: FourRooms(walls=[((0.1, 0.1), (0.2, 0.2))]), lambda: FourRooms(noise_bound=0.01))  # fmt: skip
+    games = [json.dumps(describe(make())) for make in makers]
+    assert games == [json.dumps(describe(make())) for make in makers] and len(set(games)) == len(games)
+    assert describe(LinearQuadratic(c_m=2.5))["c_m"] == [[2.5]]
 
 
 def test_description_does_not_depend_on_where_objects_lie_in_memory():
@@ -53,26 +59,6 @@ def test_description_of_games_with_members_that_some_of_them_lack():
     assert descriptions[0]["noise"].startswith("ValueError: noise_std: expected independent coordinates")
     assert descriptions[0] != descriptions[1] and descriptions[0]["x_bound"] is None
     json.dumps(descriptions)
-
-
-def test_domains_and_laws_are_described_by_value():
-    same, other = FourRooms(), FourRooms(walls=[((0.1, 0.1), (0.2, 0.2))])
-    assert describe(FourRooms()) == describe(same)
-    assert describe(same)["domain"] != describe(other)["domain"]
-    assert describe(same)["noise"] != describe(FourRooms(noise_bound=0.01))["noise"]
-
-
-def test_objects_without_a_text_of_their_own_are_described_by_their_attributes():
-    class Plain:
-        def __init__(self, size):
-            self.size = size
-
-    described = []
-    for size in (1, 1, 2):
-        game = Congestion()
-        game.part = Plain(size)
-        described.append(describe(game)["part"])
-    assert described[0] == described[1] != described[2]
 
 
 def test_game_whose_code_changed_is_another_run(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """What is particular to looking ahead (`mfglib.learn.lookahead`); see also tests/test_best_responses.py."""
 
-import math
-
 import pytest
 import torch
 from helpers import Congestion, gen
@@ -188,11 +186,6 @@ def test_values_are_the_best_or_the_smoothed_maximum_over_the_candidates(regular
     torch.testing.assert_close(last, (-25 * (x - 0.5) ** 2 - 2 * x)[:, 0])
 
 
-def test_nobody_acts_at_the_last_time():
-    policy, x = LookaheadPolicy(BAR, Recorder(), fresh(BAR), 9), torch.rand(4, 1)
-    assert torch.equal(policy.sample(3, x), torch.zeros(4, 1)) and torch.equal(policy.mean(3, x), torch.zeros(4, 1))
-
-
 # --- learning
 
 
@@ -246,22 +239,6 @@ def test_games_that_can_look_ahead():
 
 def test_games_with_correlated_noise_cannot_look_ahead():
     assert not known_moves(LinearQuadratic(noise_std=[[0.1, 0.0], [0.05, 0.1]], x_bound=1.0, a_bound=0.1))
-
-
-@pytest.mark.parametrize(
-    "field", ["first_steps", "steps", "states", "batch", "learning_rate", "candidates", "acting_candidates"]
-)
-@pytest.mark.parametrize("value", [0, -1.0, math.nan, None])
-def test_configuration_validates_itself(field, value):
-    with pytest.raises(ValueError, match=rf"LookaheadConfig\.{field}: expected > 0, got {value!r}"):
-        LookaheadConfig(**{field: value})
-
-
-@pytest.mark.parametrize(("field", "value"), [("temperature", -1.0), ("temperature", math.inf), ("uniform_share", 1.5)])
-def test_shares_and_temperatures_are_named(field, value):
-    with pytest.raises(ValueError, match=rf"LookaheadConfig\.{field}: expected "):
-        LookaheadConfig(**{field: value})
-    assert LookaheadConfig(**{field: 0.0}) and LookaheadConfig(states=7, uniform_share=1.0)
 
 
 @pytest.mark.parametrize("game", [LinearQuadratic(horizon=3), Congestion()], ids=["unbounded", "of one's own"])

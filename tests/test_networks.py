@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from contracts import T, network
@@ -10,22 +9,6 @@ from helpers import gen
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.learn.networks import NetworkConfig, Networks, StateFeatures, TimeFeatures, TimeStateFeatures
-
-
-@pytest.mark.parametrize("d", [1, 2])
-def test_inputs_are_state_waves_and_time(d):
-    centre, scale, x = torch.ones(d), torch.full((d,), 2.0), torch.randn(9, d, generator=gen())
-    plain, wavy = TimeStateFeatures(T, centre, scale), TimeStateFeatures(T, centre, scale, frequencies=2)
-    z = (x - centre) / scale
-    assert torch.equal(plain(1, x), torch.cat([z, TimeFeatures(T)(1, 9)], 1)) and plain(1, x).shape == (9, plain.width)
-    features = wavy(1, x)
-    assert features.shape == (9, wavy.width) and wavy.width == plain.width + 4 * d
-    for j in (1, 2):
-        for i in range(d):
-            for f in (np.sin, np.cos):
-                wave = torch.from_numpy(f(np.pi * j * z[:, i].numpy()))
-                assert any(torch.allclose(wave, column, atol=1e-5) for column in features.T)
-
 
 EDGES = [torch.tensor([0.0, 1.0, 1.5, 4.0]), torch.tensor([-1.0, 1.0])]
 
@@ -48,27 +31,20 @@ def features_of(x, waves):
 @pytest.mark.parametrize("waves", [0, 2])
 @pytest.mark.parametrize("d", [1, 2])
 def test_place_is_the_state_its_waves_and_its_cells(d, waves):
-    place = StateFeatures(torch.ones(d), torch.full((d,), 2.0), waves, EDGES[:d])
+    read = Networks(T, torch.ones(d), torch.full((d,), 2.0), torch.ones(1), frequencies=waves, cell_edges=EDGES[:d])
+    place = StateFeatures(read)
     x = torch.rand(50, d, generator=gen()) * torch.tensor([4.0, 2.0])[:d] - torch.tensor([0.0, 1.0])[:d]
     x[:4, 0] = EDGES[0]  # on faces too
     features = place(x)
     assert features.shape == (50, place.width) and place.width == d * (1 + 2 * waves) + (6 if d == 1 else 8)
     torch.testing.assert_close(features, torch.tensor([features_of(row, waves) for row in x.tolist()]))
     torch.testing.assert_close(place(x.double()), features)
-    torch.testing.assert_close(
-        TimeStateFeatures(T, place.centre, place.scale, waves, EDGES[:d])(2, x)[:, : place.width], features
-    )
+    torch.testing.assert_close(TimeStateFeatures(read)(2, x)[:, : place.width], features)
 
 
-def test_every_place_has_one_cell_and_jumps_at_a_face():
-    place, tiny = StateFeatures(torch.zeros(1), torch.ones(1), cell_edges=EDGES[:1]), 1e-5
-    cells = place(torch.linspace(0, 4, 401)[:, None])[:, 1:4]
-    assert (cells.sum(1) == 1).all() and (cells.sum(0) > 0).all()
-    for i, face in enumerate(EDGES[0][1:-1].tolist()):
-        below, above = place(torch.tensor([[face - tiny], [face + tiny]]))
-        assert below[1 + i] == above[2 + i] == 1 and below[2 + i] == above[1 + i] == 0
-        torch.testing.assert_close(below[4 + i], torch.tensor(1.0), atol=1e-3, rtol=0)  # the end of one, then the
-        torch.testing.assert_close(above[5 + i], torch.tensor(-1.0), atol=1e-3, rtol=0)  # beginning of the next
+def test_both_read_the_state_and_the_time():
+    both, x = TimeStateFeatures(T, torch.ones(2), torch.full((2,), 2.0)), torch.randn(9, 2, generator=gen())
+    assert torch.equal(both(1, x), torch.cat([(x - 1) / 2, TimeFeatures(T)(1, 9)], 1))
 
 
 def test_edges_change_the_policies_input_and_are_not_in_its_state():
@@ -85,19 +61,10 @@ def test_time_features_tell_times_apart():
 
 
 def test_typical_states_are_the_domains_or_those_of_agents_that_do_not_act():
-    bar, rooms = Networks(BeachBar()), Networks(FourRooms(), NetworkConfig(hidden=(8,), frequencies=3))
+    bar, rooms = Networks.of(BeachBar()), Networks.of(FourRooms(), NetworkConfig(hidden=(8,), frequencies=3))
     assert (bar.centre, bar.scale, bar.unit) == (0.5, 0.5, pytest.approx(0.3)) and bar.bounded
-    assert bar.inputs == dict(frequencies=0, cell_edges=[]) and len(rooms.inputs["cell_edges"]) == 2
+    assert (bar.frequencies, len(bar.cell_edges), len(rooms.cell_edges)) == (0, 0, 2)
     assert rooms.hidden == (8,) and rooms.unit.tolist() == pytest.approx([0.05, 0.05])
-    free = Networks(LinearQuadratic(A_bar=0.0, initial_mean=3.0, noise_std=0.0), NetworkConfig(action_scale=2.0))
+    free = Networks.of(LinearQuadratic(A_bar=0.0, initial_mean=3.0, noise_std=0.0), NetworkConfig(action_scale=2.0))
     assert free.centre.item() == pytest.approx(3, abs=0.05) and free.scale.item() == pytest.approx(0.58, rel=0.05)
-    assert free.unit == 2 and not free.bounded and Networks(LinearQuadratic()).unit == 1
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [(dict(hidden=()), "hidden"), (dict(hidden=(64, 0)), "hidden"), (dict(action_scale=0.0), "action_scale")],
-)
-def test_configuration_validates_itself(given, name):
-    with pytest.raises(ValueError, match=rf"NetworkConfig\.{name}: expected > 0, got "):
-        NetworkConfig(**given)
+    assert free.unit == 2 and not free.bounded and Networks.of(LinearQuadratic()).unit == 1

@@ -100,11 +100,3 @@ def test_agents_keep_nothing_that_can_be_simulated_again():
         model.fit(Right(model.game), 0, Random(0, 0))
         learned = getattr(model, "learned", model.state)()
         assert (learned == {}) == nothing and model.state()
-
-
-def test_the_bandwidth_is_the_configurations():
-    model = Case("agents", GAMES["LQ"]).learner(sizes={"agents": dict(agents=50, bandwidth=0.7)})
-    model.fit(Right(model.game), 0, Random(0, 0))
-    fresh = Case("agents", GAMES["LQ"]).learner(sizes={"agents": dict(agents=50, bandwidth=0.7)})
-    fresh.load(model.state())
-    assert model.bandwidth == fresh.bandwidth == 0.7 and model.x.shape == (3, 50, 1)

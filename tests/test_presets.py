@@ -1,5 +1,8 @@
 """Names and sizes (`mfglib.presets`)."""
 
+import importlib
+import math
+
 import pytest
 
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
@@ -116,3 +119,53 @@ def test_environment_decides_the_preset(monkeypatch):
     monkeypatch.setenv("MFGLIB_PRESET", "huge")
     with pytest.raises(ValueError, match="preset: expected one of .*'lecture'.*got 'huge'"):
         resolve_preset("smoke")
+
+
+FREE_FIELDS = "temperature", "uniform_share", "beta", "bandwidth", "cells", "frequencies"  # 0 or None may be meant
+CONFIGS = {path for part in LEARNERS.values() for path in part.values()}
+CONFIGS |= {"mfglib.learn.networks:NetworkConfig", "mfglib.certificates:CertifyConfig"}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS))
+def test_every_configuration_names_what_is_not_positive(path):
+    if "sb3" in path:
+        pytest.importorskip("stable_baselines3")
+    module, _, name = path.partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    kind = getattr(kind, "Config", kind)
+    for field, default in vars(kind()).items():
+        if isinstance(default, str) or field in FREE_FIELDS:
+            continue
+        wrong = (0, -1, math.nan, "many", *(() if default is None else (None,)))
+        for value in [*wrong, *[(*default, v) for v in wrong if isinstance(default, tuple)]]:
+            with pytest.raises(ValueError, match=rf"{kind.__name__}\.{field}: expected .*> 0, got "):
+                kind(**{field: value})
+        if isinstance(default, int):
+            with pytest.raises(ValueError, match=rf"{kind.__name__}\.{field}: expected an integer > 0, got 1.5"):
+                kind(**{field: 1.5})
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "named"),
+    [
+        ("ppo", dict(temperature=-1.0), "PPOConfig.temperature: expected a number >= 0, got -1.0"),
+        ("ppo", dict(max_std=0.05), "PPOConfig: expected exploration_std <= max_std, got 0.1 and 0.05"),
+        ("look-ahead", dict(temperature=math.inf), "LookaheadConfig.temperature: expected finite"),
+        (
+            "look-ahead",
+            dict(uniform_share=1.5),
+            "LookaheadConfig.uniform_share: expected .* <= 1, got 1.5",
+        ),
+        ("look-ahead", dict(states=1), "LookaheadConfig.states: expected at least 2, got 1"),
+        ("sb3-sac", dict(algorithm="a2c"), 'SB3Config.algorithm: expected "sac" or "ppo", got \'a2c\''),
+        ("cloned", dict(beta=1.5), r"CloningConfig.beta: expected a number in \[0, 1\], got 1.5"),
+        ("cloned", dict(beta=math.nan), r"CloningConfig.beta: expected a number in \[0, 1\], got nan"),
+    ],
+    ids=lambda v: v if isinstance(v, str) and " " not in v else "",
+)
+def test_other_limits_are_named_too(path, given, named):
+    if "sb3" in path:
+        pytest.importorskip("stable_baselines3")
+    part = next(part for part in LEARNERS if path in LEARNERS[part])
+    with pytest.raises(ValueError, match=named):
+        learner_class(part, path).Config(**given)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers import BlackBox, Congestion, gen, random_game
+from helpers import Congestion, gen, random_game
 
 from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
@@ -48,29 +48,21 @@ def test_without_a_population_the_agents_are_the_population():
             torch.testing.assert_close(r.x[t + 1], r.x[t] + r.a[t] + 0.5 * own_mean)
 
 
-def test_given_population_is_asked_at_each_time_and_does_not_react():
-    asked = []
+def test_when_population_and_policy_are_asked_and_no_gradient_is_kept():
+    asked, acted = [], []
 
     class Recorder:
         def mean(self, t):
             asked.append(t)
             return torch.zeros(1)
 
-    game = LinearQuadratic(horizon=3, c_m=1.0)
-    rollout(game, lq_equilibrium(game).policy, Recorder(), n=5, generator=gen())
-    assert sorted(asked) == [0, 0, 1, 1, 2, 2, 3]  # step and reward at each t < T, the last reward at T
-
-
-def test_policy_is_never_asked_at_the_last_time():
-    times = []
-
-    class Recorder:
         def sample(self, t, x):
-            times.append(t)
-            return torch.zeros(len(x), 1)
+            acted.append(t)
+            return torch.zeros(len(x), 1).requires_grad_()
 
-    rollout(LinearQuadratic(horizon=3), Recorder(), n=5, generator=gen())
-    assert times == [0, 1, 2]
+    r = rollout(LinearQuadratic(horizon=3, c_m=1.0), Recorder(), Recorder(), n=5, generator=gen())
+    assert sorted(asked) == [0, 0, 1, 1, 2, 2, 3]  # step and reward at each t < T, the last reward at T
+    assert acted == [0, 1, 2] and not r.x.requires_grad and not r.reward.requires_grad
 
 
 def test_actions_are_recorded_as_the_policy_chose_them():
@@ -85,12 +77,6 @@ def test_same_generator_same_play():
     first, again, other = (rollout(game, policy, n=20, generator=gen(s)) for s in (1, 1, 2))
     assert torch.equal(first.x, again.x) and torch.equal(first.reward, again.reward)
     assert not torch.equal(first.x, other.x)
-
-
-def test_no_gradient_is_kept():
-    game = LinearQuadratic(horizon=2)
-    r = rollout(game, BlackBox(lq_equilibrium(game).policy), n=5, generator=gen())
-    assert not r.x.requires_grad and not r.reward.requires_grad
 
 
 def test_agents_start_where_they_are_told():

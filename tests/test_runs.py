@@ -24,11 +24,17 @@ from mfglib.runs import RunDirectory
 from mfglib.schedules import constant
 
 RUNS = [dict(algorithm=a, best_response=r) for a in ("algo-1", "algo-2", "deda-fp") for r in ("ppo", "look-ahead")]
+# here the population moves agents, so that what looks ahead depends on the one that it faces
+RUNS += [dict(game=LinearQuadratic(horizon=3, A_bar=0.5, x_bound=1.0, a_bound=0.2))]
 RUNS += [dict(algorithm="algo-1", averaging="linear"), dict(averaging=constant(0.3))]
 RUNS += [dict(best_response="ppo", sizes={"ppo": dict(temperature=0.5), "cloned": dict(capacity=100)})]
 
 
-@pytest.fixture(scope="module", params=RUNS, ids=lambda options: ", ".join(map(str, options.values())))
+@pytest.fixture(
+    scope="module",
+    params=RUNS,
+    ids=lambda options: ", ".join(str(value).partition("(")[0] for value in options.values()),
+)
 def run(request, tmp_path_factory):
     """What it was made of, where it is stored, and its solution."""
     options, directory = dict(game=BAR, iterations=3) | request.param, tmp_path_factory.mktemp("run")
@@ -56,10 +62,10 @@ def test_a_finished_run_opened_again_is_the_same_solution(run):
 
 def test_a_replay_gives_back_every_iteration_and_its_certificate_bit_for_bit(run):
     options, directory, solution = run
-    steps = list(replay(BAR, directory))
+    game, steps = options["game"], list(replay(options["game"], directory))
     assert [step.k for step in steps] == [0, 1, 2, 3] and steps[0].best_response is None
     assert_same_step(steps[-1], solution)
-    certify = Certify(BAR, CertifyConfig(agents=200, cells=20), seed=0)
+    certify = Certify(game, CertifyConfig(agents=200, cells=20), seed=0)
     again = pd.DataFrame([certify(step) for step in steps])
     pd.testing.assert_frame_equal(again, solution.history[list(COLUMNS)], check_exact=True)
     assert torch.equal(steps[2].faced.sample(1, 9, gen()), steps[1].population.sample(1, 9, gen()))

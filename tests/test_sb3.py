@@ -74,13 +74,6 @@ def test_fictitious_play_with_it_resumes_and_is_replayed(name, algorithm, tmp_pa
     assert (straight.best_response.mean(1, x).abs() <= BAR.a_bound + 1e-6).all()  # the box of actions is the game's
 
 
-def test_bad_arguments():
-    with pytest.raises(ValueError, match='SB3Config.algorithm: expected "sac" or "ppo", got \'a2c\''):
-        SB3Config("a2c")
-    with pytest.raises(ValueError, match="SB3Config.agents: expected > 0, got 0"):
-        SB3Config(agents=0)
-
-
 def test_without_the_extra_the_mend_is_named():
     """And everything else works."""
     code = (

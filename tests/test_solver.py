@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from helpers import Congestion, gen, random_game
-from test_game_contract import Slotted
 from tiny import BAR, GAME, assert_same, assert_same_step, tiny
 from torch import nn
 
@@ -19,9 +18,9 @@ from mfglib.learn.cloning import ClonedAverage, CloningConfig
 from mfglib.learn.flow import FlowConfig, FlowPopulation, TimeFlow
 from mfglib.learn.lookahead import LookaheadPolicy
 from mfglib.learn.networks import NetworkConfig, Networks
-from mfglib.policies import AffinePolicy, EpisodeMixture
+from mfglib.policies import EpisodeMixture
 from mfglib.populations import Particles
-from mfglib.protocols import ModuleState, TensorState
+from mfglib.protocols import ModuleState
 from mfglib.rollout import rollout
 from mfglib.schedules import constant
 
@@ -76,12 +75,6 @@ def test_history_has_a_finite_number_for_everything_that_was_measured():
     assert np.isfinite(history[always + clocks]).all(axis=None) and np.isfinite(history[learned][1:]).all(axis=None)
     assert history[learned].loc[0].isna().all()  # nothing is learned in iteration 0 but the first population
     assert (history[["exploitability", "exploitability_error", "best_response_gap"]].dropna() >= 0).all(axis=None)
-
-
-def test_what_comes_back_needs_no_gradient():
-    solution = tiny(iterations=1)
-    assert not solution.policy.log_prob(0, torch.zeros(2, 1), torch.zeros(2, 1)).requires_grad
-    assert not solution.population.log_prob(0, torch.zeros(2, 1)).requires_grad
 
 
 # --- same again
@@ -173,7 +166,7 @@ def test_a_path_names_any_class_with_the_defaults_of_its_configuration(tmp_path)
 
 
 def test_objects_of_the_library_are_trained_in_place():
-    networks = Networks(BAR, NetworkConfig(hidden=(8,)))
+    networks = Networks.of(BAR, NetworkConfig(hidden=(8,)))
     average = ClonedAverage(BAR, networks, CloningConfig(agents=20, steps=5, batch=64))
     population = FlowPopulation(BAR, FlowConfig(agents=100, steps=5, first_steps=5, batch=32, hidden=(8,)))
     solution = tiny(BAR, average=average, population=population)
@@ -223,74 +216,16 @@ class Search(ModuleState, nn.Module):
         return kept
 
 
-class Drift(TensorState):
-    """An average of one's own: the mean action in the origin, averaged over iterations."""
-
-    def __init__(self, game):
-        self.game, self.a = game, torch.zeros(game.horizon, 1)
-
-    @property
-    def policy(self):
-        return AffinePolicy(torch.zeros(self.game.horizon, 1, 1), self.a, std=0.1)
-
-    def update(self, response, population, k, random):
-        a = torch.stack([response.policy.mean(t, torch.zeros(1, 1))[0] for t in range(self.game.horizon)]).float()
-        self.a = self.a + (a - self.a) / k
-        return {}
-
-
-class Moments(TensorState):
-    """A population of one's own: Gaussian at each time."""
-
-    def __init__(self, game):
-        self.game = game
-        self.m = self.s = torch.ones(game.horizon + 1, 1)
-
-    def fit(self, policy, k, random):
-        x = rollout(self.game, policy, n=200, generator=random("population"), rewards=False).x
-        self.m, self.s = x.mean(1), x.std(1)
-        return {}
-
-    def sample(self, t, n, generator=None):
-        return self.m[t] + self.s[t] * torch.randn(n, 1, generator=generator)
-
-    def log_prob(self, t, x):
-        return torch.distributions.Normal(self.m[t], self.s[t]).log_prob(x)[:, 0]
-
-    def mean(self, t):
-        return self.m[t]
-
-
-OWN = dict(best_response=Search, average=Drift, population=Moments)
-
-
-@pytest.mark.parametrize(
-    ("parts", "algorithm"),
-    [(["best_response"], "algo-1"), (["best_response"], "deda-fp"), (["average"], "algo-2"), (["population"], "algo-1")]
-    + [(list(OWN), "deda-fp")],
-    ids=str,
-)
-def test_learners_of_ones_own_are_certified_resumed_and_replayed(parts, algorithm, tmp_path):
-    def own():
-        return {part: OWN[part](GAME) for part in parts}
-
-    straight = tiny(GAME, algorithm, **own())
+@pytest.mark.parametrize("algorithm", ["algo-1", "deda-fp"])
+def test_a_best_response_of_ones_own_is_certified_resumed_and_replayed(algorithm, tmp_path):
+    """Averages and populations too: tests/test_howto.py."""
+    straight = tiny(GAME, algorithm, best_response=Search(GAME))
     judged = straight.history[["exploitability", "best_response_gap"]]
     assert np.isfinite(judged[1:]).all(axis=None) and (judged[1:] > 0).all(axis=None)
-    tiny(GAME, algorithm, iterations=1, directory=tmp_path, **own())
-    assert_same(tiny(GAME, algorithm, directory=tmp_path, **own()), straight)
-    *_, last = replay(GAME, tmp_path, **own())
+    tiny(GAME, algorithm, iterations=1, directory=tmp_path, best_response=Search(GAME))
+    assert_same(tiny(GAME, algorithm, directory=tmp_path, best_response=Search(GAME)), straight)
+    *_, last = replay(GAME, tmp_path, best_response=Search(GAME))
     assert_same_step(last, straight)
-    with pytest.raises(
-        ValueError, match=f"{parts[0]}: expected the object that the run was made with, a .*{OWN[parts[0]].__name__}"
-    ):
-        replay(GAME, tmp_path)
-
-
-def test_another_setting_of_a_learner_of_ones_own_is_another_run(tmp_path):
-    tiny(GAME, iterations=1, directory=tmp_path, best_response=Search(GAME))
-    with pytest.raises(ValueError, match=r"other settings \(learners\)"):
-        tiny(GAME, iterations=1, directory=tmp_path, best_response=Search(GAME, tries=6))
 
 
 # --- what goes wrong
@@ -362,12 +297,6 @@ def test_a_students_own_game():
     assert np.isfinite(solution.history["flow_loss"]).all()
     assert solution.population.mean(0).item() == pytest.approx(0, abs=0.15)
     assert solution.population.mean(3).item() > 0.5  # agents went where they want to be
-
-
-def test_a_game_needs_no_dictionary(tmp_path):
-    tiny(Slotted(), iterations=1, directory=tmp_path)
-    with pytest.raises(ValueError, match=r"other settings \(game"):
-        tiny(Slotted(horizon=3), iterations=1, directory=tmp_path)
 
 
 def test_two_dimensions_and_unlike_actions():
