@@ -61,10 +61,10 @@ def _log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:
     """log Σ_j 2^(−|x_i − agent_j|²) for x: (m, d) and agents: (n, d), `rows` of x at a time: (m,).
 
     Differences are taken before they are squared: a matrix product would be no faster, and its cancellation costs two
-    digits. exp2, because exp takes 3 times as long in float32, and 30 times where it underflows.
+    digits. exp2, because exp is slower in float32, and much slower where it underflows (decision K1).
     """
     columns, total = agents.T.contiguous(), x.new_empty(len(x))
-    buffers = x.new_empty(2, min(rows, len(x)), len(agents))  # new ones for each part cost five times as long, or GBs
+    buffers = x.new_empty(2, min(rows, len(x)), len(agents))  # reused: new ones for each part are slow (decision K2)
     for part, sums in zip(x.split(rows), total.split(rows), strict=True):
         terms = _square_distance(part, columns, *buffers[:, : len(part)])
         torch.sum(terms.neg_().exp2_(), 1, out=sums)

@@ -43,7 +43,8 @@ def test_place_is_the_state_its_waves_and_its_cells(d, waves):
 
 
 def test_both_read_the_state_and_the_time():
-    both, x = TimeStateFeatures(T, torch.ones(2), torch.full((2,), 2.0)), torch.randn(9, 2, generator=gen())
+    both = TimeStateFeatures(Networks(T, torch.ones(2), torch.full((2,), 2.0), torch.ones(1)))
+    x = torch.randn(9, 2, generator=gen())
     assert torch.equal(both(1, x), torch.cat([(x - 1) / 2, TimeFeatures(T)(1, 9)], 1))
 
 

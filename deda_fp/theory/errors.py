@@ -1,7 +1,7 @@
 """Every error that the theorem speaks of, measured exactly in a run, and what they add up to (paper, Section 4).
 
 With γ(π; μ) = max_π' J(π', μ) − J(π, μ), μ_k the population that the average policy π̄_k makes, Ḡ_k the flow, Π_k the
-average that draws one of π*_1..π*_k once an episode, and P_k its population, for every game and without assumptions
+average that draws one of π*_1..π*_k once per episode, and P_k its population, for every game and without assumptions
 
     e_k^true = (1/k) Σ_i ε_br^i                                          best responses
              + (1/k) Σ_i [γ(π*_i; μ_{i−1}) − γ(π*_i; Ḡ_{i−1})]           flow

@@ -150,7 +150,8 @@ def grid_evaluate(
 ) -> Evaluation:
     """Push μ_0 forward under `policy` and add up J(π, μ), with μ the given population, or μ^π itself if None.
 
-    A policy with `policies` and `weights` is a mixture drawn once an episode: each part's mass moves on its own.
+    A policy with `policies` and `weights` is a mixture drawn once per episode; the mass of each component is pushed
+    forward separately.
     """
     T, m = grid.game.horizon, len(grid.x)
     policies, weights = getattr(policy, "policies", [policy]), getattr(policy, "weights", [1.0])

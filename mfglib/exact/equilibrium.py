@@ -24,8 +24,8 @@ CELLS = {1: 400, 2: 40}  # along the longest side
 COARSEST = {1: 100, 2: 20}
 CHECK_EVERY = 5  # check exploitability every 5 iterations: a check costs as much as an iteration
 INHERITED = 20  # iterations that the start from a coarser grid counts for: more would keep its errors for longer
-# Temperatures in units of the first exploitability, for rewards of any scale. Smoothed, 4-rooms and beach bar: three
-# times more or less is up to twice as slow. Mirror descent, 4-rooms: 0.1 is slow; beach bar: 0.013 does not converge.
+# Temperatures in units of the first exploitability, for rewards of any scale: in between those that are slow and those
+# that do not converge (decision X1).
 TEMPERATURE = {"smoothed": 0.01, "mirror descent": 0.04}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mfglib.checks import number, require_finite, require_positive, require_time
 from mfglib.games.base import clip, constant, known_moves
 from mfglib.learn.networks import Networks, StateFeatures, head, mlp
+from mfglib.populations import Repeated
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.schedules import budget
 from mfglib.seeds import Random
@@ -163,22 +164,9 @@ def lookahead(game: Game, population: Population, values: PostDecisionValues, t:
     """Q_t of actions a: (n, M, k), clipped to the bounds, in states x: (n, d); returns (n, M)."""
     M = a.shape[1]
     each, a = x.repeat_interleave(M, 0), clip(a.flatten(0, 1), game.a_bound)
-    crowd = _Repeated(population, x, each)
+    crowd = Repeated(population, each, lambda t: population.log_prob(t, x).repeat_interleave(M))  # asked once a state
     Q = game.reward(t, each, a, crowd) + values(t, game.moved(t, each, a, crowd))
     return Q.view(-1, M)
-
-
-class _Repeated:
-    """A population asked at `each`: (n·M, d), in which each state of x: (n, d) stands M times: it is asked once."""
-
-    def __init__(self, population: Population, x: Tensor, each: Tensor) -> None:
-        self.population, self.x, self.each = population, x, each
-        self.mean, self.sample = population.mean, getattr(population, "sample", None)
-
-    def log_prob(self, t: int, x: Tensor) -> Tensor:
-        if x is not self.each:
-            return self.population.log_prob(t, x)
-        return self.population.log_prob(t, self.x).repeat_interleave(len(x) // len(self.x))
 
 
 def fit_values(
