@@ -11,7 +11,7 @@ from mfglib.exact.grid import grid_of
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.games.base import known_moves
 from mfglib.learn.lookahead import (
-    FINER,
+    REFINEMENT,
     LookaheadConfig,
     LookaheadPolicy,
     _next_values,
@@ -96,9 +96,9 @@ def test_the_second_look_is_one_cell_around_the_first_choice(game, number, side)
     k, x = game.action_dim, torch.zeros(3000, game.state_dim)
     a = torch.rand(3000, k, generator=gen()) * game.a_bound
     unit = (around(game, x, a, number, gen()) - a[:, None]) / (2 * game.a_bound / (side - 1))  # in cells
-    assert unit.shape == (3000, FINER**k, k) and unit.abs().max() < 0.5 + 1e-4
-    low = torch.cartesian_prod(*[torch.arange(FINER)] * k).view(-1, k)
-    assert (((unit + 0.5) * FINER).floor().clamp(0, FINER - 1) == low).float().mean() > 0.999
+    assert unit.shape == (3000, REFINEMENT**k, k) and unit.abs().max() < 0.5 + 1e-4
+    low = torch.cartesian_prod(*[torch.arange(REFINEMENT)] * k).view(-1, k)
+    assert (((unit + 0.5) * REFINEMENT).floor().clamp(0, REFINEMENT - 1) == low).float().mean() > 0.999
     torch.testing.assert_close(unit.mean((0, 1)), torch.zeros(k), atol=0.01, rtol=0)
 
 
