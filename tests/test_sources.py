@@ -25,7 +25,7 @@ def names(paths, root):
 def package(tmp_path):
     lazy = "from mfglib.sources import on_demand\n__getattr__, __dir__, __all__ = on_demand(__name__, {table})"
     files = {
-        "__init__.py": lazy.format(table={"f": "mfglib.a", "h": "mfglib.late"}),
+        "__init__.py": lazy.format(table={"mfglib.a": "f", "mfglib.late": "h"}),
         "a.py": "import json\nfrom mfglib import b",
         "b.py": "x = 1",
         "c.py": "import mfglib.part.d",
