@@ -131,7 +131,7 @@ class Repeated:
         return self.known(t) if x is self.x else self.population.log_prob(t, x)
 
 
-CELLS = {1: 800, 2: 160}  # of a table, along the longest side
+CELLS = {1: 800, 2: 160}  # of a table, along the longest side (decision K4)
 
 
 class CellPopulation:
@@ -235,7 +235,7 @@ class CellPopulation:
 def alias_table(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of probabilities (m,): what share of draws of a uniform cell stay in it (m,), and where the others go (m,).
 
-    `scipy.stats.sampling.DiscreteAliasUrn` is faster on a CPU, but takes no torch generator and no GPU.
+    `scipy.stats.sampling.DiscreteAliasUrn` is faster on a CPU, but takes no torch generator and no GPU (decision K3).
     """
     m = len(mass)
     scaled = mass * m

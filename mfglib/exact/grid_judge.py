@@ -21,7 +21,7 @@ from mfglib.populations import CellPopulation
 from mfglib.protocols import Exploitability, Game, Policy, Population
 from mfglib.seeds import generator
 
-REPEATS = 4  # of a certificate with an error, each with its own draws of actions
+REPEATS = 4  # draws of a policy's actions for a certificate with an error: one is not enough (decision X2)
 CERTIFIED = {1: 200, 2: 40}  # cells along the longest side of a certificate
 TABULATED = 100  # and of the tables of a policy
 
