@@ -24,6 +24,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from mfglib.runs.files import replacing
+
 ROOT = Path(__file__).resolve().parents[1]
 STORED_PRESET = "lecture"  # of the copies that are committed
 MEND = "run `make notebooks`"
@@ -208,9 +210,8 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
 
 def _publish(file: Path, target: Path) -> None:
     """Copy beside the target, then rename: a target is always whole, on another file system too."""
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(file, part)
-    os.replace(part, target)
+    with replacing(target) as part:
+        shutil.copyfile(file, part)
 
 
 # --- store and check

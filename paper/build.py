@@ -5,12 +5,13 @@ mend. Only the fonts that come with Typst are used and no date is written: an un
 """
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
 
 import typst
+
+from mfglib.runs.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = {
@@ -69,10 +70,8 @@ def build(output: Path | None = None, root: Path = ROOT) -> Path:
         raise ReportError(f"paper/report.typ does not compile: {error.message}{hints}") from error
     if warnings:
         raise ReportError("paper/report.typ: " + "; ".join(warning.message for warning in warnings))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(output.name + ".part")  # written beside and renamed: nothing half-written looks finished
-    part.write_bytes(pdf)
-    os.replace(part, output)
+    with replacing(output) as part:
+        part.write_bytes(pdf)
     return output
 
 

@@ -137,9 +137,9 @@ def test_every_drawing_function_draws(tmp_path):
     plots.histogram(axes[0, 2], x, x, np.full(50, 0.5))
     plots.population_paths(axes[1, 0], density, density.mean(1), density.mean(1))
     plots.lines(axes[1, 1], x, dict(enumerate(density)), prefix="t = ", ordered=True)
-    plots.slope(axes[1, 2], [1, 10], (1, 2.0), -0.5, "guide")
+    plots.power(axes[1, 2], [1, 10], (1, 2.0), -0.5, "guide", "--", color="black")
     np.testing.assert_allclose(axes[1, 2].lines[0].get_ydata(), [2.0, 2.0 / np.sqrt(10)])
-    plots.power(axes[1, 2], [2, 8, 32], 3.0, -0.5, "line")
+    plots.power(axes[1, 2], [2, 8, 32], (2, 3.0), -0.5, "line")
     np.testing.assert_allclose(axes[1, 2].lines[1].get_ydata(), [3.0, 1.5, 0.75])
     plots.legends(axes[0, 0], axes[1, 1])
     assert [text.get_text() for text in axes[0, 0].get_legend().get_texts()] == ["exact", "learned"]

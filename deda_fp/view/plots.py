@@ -6,7 +6,6 @@ A drawing function takes the axes first and returns nothing; it adds labelled li
 
 import io
 import json
-import os
 import platform
 import re
 import subprocess
@@ -28,8 +27,9 @@ from numpy.typing import ArrayLike
 from mfglib import __version__
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
+from mfglib.runs.files import replacing
+from mfglib.sources import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PALETTE = sns.color_palette("colorblind")  # told apart with every common colour blindness
 EXACT, LEARNED, THIRD, GREY = PALETTE[0], PALETTE[1], PALETTE[2], "0.45"
 STYLE = {
@@ -71,10 +71,13 @@ def lines(
         ax.plot(np.asarray(x), np.asarray(y), color=colour, label=f"{prefix}{key}", **line)
 
 
-def power(ax: Axes, x: ArrayLike, first: float, exponent: float, label: str, style: str = ":") -> None:
-    """A thin grey line x^exponent through `first` at the first of x: what to compare a slope with."""
+def power(
+    ax: Axes, x: ArrayLike, through: tuple[float, float], exponent: float, label: str, style: str = ":", **line: Any
+) -> None:
+    """A thin line x^exponent through one point: what to compare a slope on logarithmic axes with."""
     x = np.asarray(x, dtype=float)
-    ax.plot(x, first * (x / x[0]) ** exponent, style, color=GREY, linewidth=1.3, label=label)
+    y = through[1] * (x / through[0]) ** exponent
+    ax.plot(x, y, style, label=label, **{"color": GREY, "linewidth": 1.3} | line)
 
 
 def band(ax: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, label: str | None = None, **line: Any) -> None:
@@ -202,12 +205,6 @@ def ellipses(ax: Axes, mean: ArrayLike, cov: ArrayLike, times: Sequence[int], de
         ax.plot(*ring, color=colour, label=f"t = {t}")
 
 
-def slope(ax: Axes, x: ArrayLike, through: tuple[float, float], order: float, label: str) -> None:
-    """A dashed guide of slope `order` on a log-log plot, through one point."""
-    x = np.asarray(x, dtype=float)
-    ax.plot(x, through[1] * (x / through[0]) ** order, color="black", linestyle="--", linewidth=1.2, label=label)
-
-
 def save(
     fig: Figure,
     name: str,
@@ -240,11 +237,9 @@ def save(
             fig.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight")
         files[f"{name}.{suffix}"] = picture.getvalue()
     folder = ROOT / figures_dir  # an absolute directory stays as it is
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    for file, content in files.items():  # written beside and renamed: nothing half-written looks finished
-        part = folder / f"{file}.part"
-        part.write_bytes(content)
-        os.replace(part, folder / file)
+    for file, content in files.items():
+        with replacing(folder / file) as part:
+            part.write_bytes(content)
 
 
 def provenance(*, seed: int, preset: str, game: Any = None, parameters: Mapping[str, Any] | None = None) -> dict:
@@ -257,9 +252,9 @@ def provenance(*, seed: int, preset: str, game: Any = None, parameters: Mapping[
 
 
 def _commit() -> dict[str, Any] | None:
-    """The commit of the checkout, and whether the code that draws (module and notebooks) differs from it."""
+    """The commit of the checkout, and whether the code that draws (packages and notebooks) differs from it."""
     git = ["git", "-C", str(ROOT)]
-    code = ["status", "--porcelain", "--", "mfglib", "notebooks"]  # not figures/, which this module writes
+    code = ["status", "--porcelain", "--", "mfglib", "deda_fp", "notebooks"]  # not figures/, which this module writes
     try:
         head, status = (
             subprocess.run(git + command, capture_output=True, text=True, check=True).stdout.strip()

@@ -4,7 +4,6 @@ As in `deda_fp.view.plots`, a drawing function takes the axes first and returns 
 (n_1, n_2), first axis to the right and second up, NaN in walls, as from `CellPopulation.density` and `on_lattice`.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,8 @@ from numpy.typing import ArrayLike
 from deda_fp.view import plots
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
+from mfglib.runs.files import replacing
+from mfglib.sources import ROOT
 
 WALL = "0.3"
 RANGE = (0.03, 30.0)  # of densities in colour, in units of the uniform law: a start in one corner exceeds it
@@ -158,9 +159,8 @@ def save_animation(
         raise ValueError(f"name: expected lower-case letters, digits and underscores, got {name!r}")
     if figures_dir is None:
         return
-    folder = plots.ROOT / figures_dir
-    folder.mkdir(parents=True, exist_ok=True)
     moving = FuncAnimation(fig, draw, frames=list(frames), init_func=lambda: [])
-    part = folder / f"{name}.part.gif"  # written beside and renamed; the writer knows its format by the suffix
-    moving.save(part, writer=PillowWriter(fps=per_second), dpi=dpi)
-    os.replace(part, folder / f"{name}.gif")
+    with replacing(ROOT / figures_dir / f"{name}.gif") as part:
+        film = part.with_suffix(".gif")  # the writer knows its format by the suffix
+        moving.save(film, writer=PillowWriter(fps=per_second), dpi=dpi)
+        film.rename(part)

@@ -5,8 +5,8 @@ from mfglib.sources import on_demand
 __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
-        "mfglib.runs.directory": "RunDirectory learners_file write",
+        "mfglib.runs.directory": "RunDirectory learners_file",
+        "mfglib.runs.files": "replacing write",
         "mfglib.runs.identity": "describe",
-        "mfglib.runs.replay": "replay",
     },
 )

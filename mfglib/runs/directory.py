@@ -1,10 +1,7 @@
 """Run directories: settings in, a resumable run out. safetensors and JSON only; nothing here can execute code."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,8 @@ import pandas as pd
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mfglib.runs.files import replacing, write
 
 Parts = dict[str, dict[str, Tensor]]  # of each learner
 
@@ -114,26 +113,6 @@ def _save(file: Path, parts: Parts, metadata: dict[str, str] | None = None) -> N
     tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
     with replacing(file) as temporary:
         save_file(tensors, temporary, metadata)
-
-
-# --- files
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path beside `file` to write to, which then takes its place: a reader never sees half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.part")
-    yield temporary
-    os.replace(temporary, file)
-
-
-def write(file: Path, text: str) -> None:
-    """Write a text by `replacing`. An unchanged file keeps its time, as Snakemake asks."""
-    if file.exists() and file.read_text(encoding="utf-8") == text:
-        return
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _remove(directory: Path) -> None:
