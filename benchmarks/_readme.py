@@ -119,7 +119,7 @@ def propagation() -> list[str]:
         "|---" * 9 + "|",
     ]
     for game in ("LQ", "beach bar"):
-        parts = [f"part_{name}" for name in ("best_response", "flow", "cloning", "play")]
+        parts = [f"part_{name}" for name in ("best_response", "flow", "cloning", "averaging")]
         cells = [f"{value[f'{game}: {name} at the last iteration']:.2g}" for name in ("e_true", *parts)]
         bounds = [f"{game}: {bound} bound / e_true, last iteration" for bound in ("measured", "constants", "printed")]
         cells += [f"{value[bound]:.2g} ×" for bound in bounds]

@@ -70,13 +70,13 @@ def test_parts_add_up_and_no_bound_is_below_its_part(name):
     """For learners that have learned nothing at all: the identity and the inequalities have no assumptions."""
     j = JUDGES[name]()
     table = errors(j, learners(j), progress=False).iloc[1:]
-    parts = table[[f"part_{n}" for n in ("best_response", "flow", "cloning", "play")]]
+    parts = table[[f"part_{n}" for n in ("best_response", "flow", "cloning", "averaging")]]
     np.testing.assert_allclose(parts.sum(axis=1), table["e_true"], rtol=1e-9)
     slack = 1e-5 * table["e_true"]
-    for part in ("flow", "cloning", "play"):
+    for part in ("flow", "cloning", "averaging"):
         assert (table[f"bound_{part}"] >= table[f"part_{part}"] - slack).all(), part
     assert (table["bound"] >= table["e_true"] - slack).all() and (table["e_true"] > 0).all()
-    spread = table["part_flow"].abs().max(), table["part_cloning"].abs().max(), table["part_play"].abs().max()
+    spread = table["part_flow"].abs().max(), table["part_cloning"].abs().max(), table["part_averaging"].abs().max()
     assert min(spread) > 1e-3  # none of it is trivially 0
 
 
@@ -117,7 +117,7 @@ def test_terms_of_learners_without_errors_are_those_of_exact_fictitious_play():
     later = table.iloc[1:]
     assert (later["epsilon_br"].abs() < 1e-3 * later["e_true"]).all()
     assert (table["epsilon_cnf"] == 0).all() and (later["epsilon_sl"] < 1e-9).all()
-    np.testing.assert_allclose(later["part_play"], later["e_true"], rtol=2e-2)
+    np.testing.assert_allclose(later["part_averaging"], later["e_true"], rtol=2e-2)
     np.testing.assert_allclose(later["e_weighted"], later["e_average"], rtol=1e-6)
     assert later["epsilon_sl_uniform"].iloc[-1] > 1e-3  # the state-weighted average is another policy
 

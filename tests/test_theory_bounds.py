@@ -151,7 +151,7 @@ def test_bounds_by_hand():
     assert out["constants"][0] == pytest.approx(0.5 + 4 * 0.1 + 4 * 0.01 + 0.02 + 4 * 11)
     assert list(out["measured"]) == [6, 5] and "span" not in out
     more = table.assign(settling=[np.nan, 8, 12], reach=[np.nan, 6, 10], in_mixture=[np.nan, 0.6, 0.7])
-    more = more.assign(span_flow=[1.1, 1.2, 1.3], span_cloning=[np.nan, 1.4, 1.5], span_play=[np.nan, 1.6, 1.7])
+    more = more.assign(span_flow=[1.1, 1.2, 1.3], span_cloning=[np.nan, 1.4, 1.5], span_averaging=[np.nan, 1.6, 1.7])
     out = bounds(more.assign(e_average=[np.nan, 3.5, 2.5]), c, 2.0)
     assert out["policies"][1] == pytest.approx(
         (0.5 + 4 * 0.1 + 0.4 + 4 * (0.2 + 3 * 0.7)) / 2 + (4 * 3 + 5) * 0.6 + 4 * (11 + 7) / 2

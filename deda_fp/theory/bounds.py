@@ -141,7 +141,7 @@ def bounds(table: pd.DataFrame, c: Constants, c_m: float | None = None) -> pd.Da
     if c_m is not None:
         past = mean(br + 2 * c.L * (cnf[:-1] + c.L_MF * before("epsilon_sl")))
         out["policies"] = past + (2 * c.L * c.L_MF + c.L_pi) * rows["epsilon_sl"] + play
-        step = np.where(k > 1, k / np.maximum(k - 1, 1) * c_m / 4 * rows["settling"], rows["span_play"])
+        step = np.where(k > 1, k / np.maximum(k - 1, 1) * c_m / 4 * rows["settling"], rows["span_averaging"])
         crowds = table["span_flow"].to_numpy()[:-1] + before("span_cloning")
         out["span"] = mean(br + crowds + step) + rows["worse"] + rows["span_cloning"]
         out["potential"] = _of_potential(rows, k, c_m)

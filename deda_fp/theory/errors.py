@@ -24,7 +24,7 @@ from mfglib.exact.grid_judge import GridJudge
 from mfglib.exact.tables import TablePolicy
 from mfglib.populations import CellPopulation
 
-PARTS = ("best_response", "flow", "cloning", "play")
+PARTS = ("best_response", "flow", "cloning", "averaging")
 
 
 @dataclass
@@ -49,13 +49,13 @@ def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total
     Columns, in units of reward:
         epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k), e_weighted (of the policy of
         (t, x) that averages the replies by who is where, as M_SL does; that of Π_k if moves ignore the population);
-        part_best_response, part_flow, part_cloning, part_play, which add up to e_true;
-        bound_flow, bound_cloning, bound_play, never below the parts of these names, and bound, their sum with
+        part_best_response, part_flow, part_cloning, part_averaging, which add up to e_true;
+        bound_flow, bound_cloning, bound_averaging, never below the parts of these names, and bound, their sum with
         part_best_response;
         in_true, in_mixture, in_next: the gap of π*_k against μ_{k−1}, P_{k−1} and P_k;
         worse = J(Π_k, μ_k) − J(π̄_k, μ_k);
-        span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_play = Λ(P_k, P_{k−1}) (`GridJudge.span`).
-    Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_play between P_k
+        span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_averaging = Λ(P_k, P_{k−1}) (`GridJudge.span`).
+    Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_averaging between P_k
     and P_{k−1}. Between densities: settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best response to P_k, and
     reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx.
     Between policies, max_t ∫ W1(π̄_k(·|x), ·) dx to two averages of π*_1..π*_k: epsilon_sl_uniform (each π*_i weighs the
@@ -81,8 +81,8 @@ def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total
         now = _Crowds(model, mu, judge.crowd(past.tables))
         row |= _gaps(judge, past, policy, before, now) | _of_averages(judge, past, policy, mu)
         row |= dict(w1_cloning=judge.wasserstein(mu, now.mixture))
-        row |= dict(w1_play=judge.wasserstein(now.mixture, before.mixture), span_flow=judge.span(model, mu))
-        row |= dict(span_cloning=judge.span(mu, now.mixture), span_play=judge.span(now.mixture, before.mixture))
+        row |= dict(w1_averaging=judge.wasserstein(now.mixture, before.mixture), span_flow=judge.span(model, mu))
+        row |= dict(span_cloning=judge.span(mu, now.mixture), span_averaging=judge.span(now.mixture, before.mixture))
         row |= dict(contraction_reply=judge.contraction(reply), contraction_clone=judge.contraction(policy))
         rows.append(row | _add_up(past, row))
         before = now
@@ -129,11 +129,11 @@ def _add_up(past: _Past, row: dict[str, float]) -> dict[str, float]:
     cloned = past.mean("cloning", row["in_mixture"] - row["in_true"])
     now = row["e_true"] - row["e_average"]
     play = row["e_average"] - trained - flow - cloned
-    parts = dict(best_response=trained, flow=flow, cloning=cloned + now, play=play)
+    parts = dict(best_response=trained, flow=flow, cloning=cloned + now, averaging=play)
     bounds = dict(
         flow=flow + past.mean("slack flow", row["slack_flow"]),
         cloning=parts["cloning"] + past.mean("slack cloning", row["slack_cloning"]) + row["slack_now"],
-        play=past.mean("steps", row["steps"]),
+        averaging=past.mean("steps", row["steps"]),
     )
     total = trained + sum(bounds.values())
     return {f"part_{n}": parts[n] for n in PARTS} | {f"bound_{n}": v for n, v in bounds.items()} | dict(bound=total)
