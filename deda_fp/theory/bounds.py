@@ -65,11 +65,7 @@ def beach_constants(grid: Grid) -> Constants:
     paid = 2 * game.c_a * game.a_bound * densities[:T].sum()
     # At t = 0 everybody's density is constant: a population's error there changes nothing.
     return Constants(
-        L=game.c_m * T * jump / h,
-        L_MF=after.max(),
-        L_pi=float(swing @ apart + paid),
-        C_FP=far,
-        diameter=far,
+        L=game.c_m * T * jump / h, L_MF=after.max(), L_pi=float(swing @ apart + paid), C_FP=far, diameter=far
     )
 
 

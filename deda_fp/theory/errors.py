@@ -55,8 +55,8 @@ def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total
         in_true, in_mixture, in_next: the gap of π*_k against μ_{k−1}, P_{k−1} and P_k;
         worse = J(Π_k, μ_k) − J(π̄_k, μ_k);
         span_flow = Λ(Ḡ_k, μ_k), span_cloning = Λ(μ_k, P_k), span_averaging = Λ(P_k, P_{k−1}) (`GridJudge.span`).
-    Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_averaging between P_k
-    and P_{k−1}. Between densities: settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best response to P_k, and
+    Distances, in units of state: epsilon_cnf = max_t W1(Ḡ_k, μ_k), w1_cloning between μ_k and P_k, w1_averaging between
+    P_k and P_{k−1}. Between densities: settling = Σ_t ∫ (μ^b − μ^π*_k)² dx with b the best response to P_k, and
     reach = Σ_t ∫ (μ^π*_k − P_{k−1})² dx.
     Between policies, max_t ∫ W1(π̄_k(·|x), ·) dx to two averages of π*_1..π*_k: epsilon_sl_uniform (each π*_i weighs the
     same in every state, as the theorem writes it) and epsilon_sl (weighted by who was there in training, as in M_SL:

@@ -38,6 +38,15 @@ class _Shared:
         return self
 
 
+class _Worse(TensorState):
+    """A learner that knows a game by what is shared, and errs by error(dial, k) in iteration k."""
+
+    policy: Any = None
+
+    def __init__(self, shared: _Shared, error: Error) -> None:
+        self.shared, self.error = shared, error
+
+
 class _Offsets(_Shared):
     """LQ: all best responses act by a_t = K_t x + u_t. The gap to the best response to a mean path m, of offsets
     k_t(m), is Σ_t D_t (u_t − k_t(m))², whatever the states; a mixture's is the mean of its parts'."""
@@ -68,10 +77,7 @@ class _Offsets(_Shared):
         return m
 
 
-class _OffsetResponse(TensorState):
-    def __init__(self, shared: _Offsets, error: Error) -> None:
-        self.shared, self.error, self.policy = shared, error, None
-
+class _OffsetResponse(_Worse):
     def fit(self, population: "_OffsetCrowd", k: int, random: Random) -> dict[str, float]:
         br = self.error("br", k)  # spread evenly over time: Σ D_t c² = |br|
         self.policy = self.shared.best(population.model) + np.sign(br) * np.sqrt(abs(br) / self.shared.D.sum())
@@ -95,11 +101,8 @@ class _OffsetAverage(TensorState):
         return {}
 
 
-class _OffsetCrowd(TensorState):
+class _OffsetCrowd(_Worse):
     """The mean path of agents whose actions are off by sl, and a model of it that is off by cnf."""
-
-    def __init__(self, shared: _Offsets, error: Error) -> None:
-        self.shared, self.error = shared, error
 
     def fit(self, policy: np.ndarray, k: int, random: Random) -> dict[str, float]:
         self.shift = self.error("sl", k)
@@ -165,10 +168,7 @@ class _Tables(_Shared):
         return rho
 
 
-class _TableResponse(TensorState):
-    def __init__(self, shared: _Tables, error: Error) -> None:
-        self.shared, self.error, self.policy = shared, error, None
-
+class _TableResponse(_Worse):
     def fit(self, population: "_TableCrowd", k: int, random: Random) -> dict[str, float]:
         shared, br = self.shared, self.error("br", k)
         V, best = shared.best(population.model)
@@ -193,12 +193,9 @@ class _TableAverage(TensorState):
         return {}
 
 
-class _TableCrowd(TensorState):
+class _TableCrowd(_Worse):
     """The population of the average policy with all actions off by sl, between the bounds; and a model of it, all of it
     off by cnf, on the beach."""
-
-    def __init__(self, shared: _Tables, error: Error) -> None:
-        self.shared, self.error = shared, error
 
     def fit(self, policy: Tensor, k: int, random: Random) -> dict[str, float]:
         shared, sl, cnf = self.shared, self.error("sl", k), self.error("cnf", k)

@@ -1,0 +1,23 @@
+"""What the pipeline believes of its runs (`deda_fp.batch`) is what the runs are."""
+
+import pytest
+
+from deda_fp.batch import GAMES, modules_of_learners, modules_of_run
+from deda_fp.catalogue import GAMES as PLAYED
+from mfglib.recipes import recipe_of
+from mfglib.runs.identity import modules_of
+from mfglib.sources import sources
+
+
+@pytest.mark.parametrize("variant", ["deda-fp", "algo-2", "algo-1", "geometric"])
+@pytest.mark.parametrize("game", GAMES)
+def test_a_run_follows_from_the_code_that_it_stores_a_fingerprint_of(game, variant):
+    algorithm, averaging = ("deda-fp", variant) if variant == "geometric" else (variant, "uniform")
+    recipe = recipe_of(PLAYED[game], algorithm, averaging=averaging, preset="smoke")
+    used = modules_of(recipe.game, *recipe.build().values(), recipe.averaging)
+    assert sources(modules_of_run(game, variant)) == sources(["mfglib.fictitious_play", *used])
+
+
+def test_only_programs_that_name_stable_baselines_depend_on_it():
+    plain, named = modules_of_learners("solve(game)"), modules_of_learners('solve(game, best_response="sb3-sac")')
+    assert set(named) - set(plain) == {"mfglib.adapters.sb3"} and "mfglib.learn.ppo" in plain
