@@ -168,5 +168,5 @@ def test_constants_of_other_games():
         lq_constants(judge("beach bar").grid, 0.3, 0.3)
     with pytest.raises(ValueError, match="noise_bound <= 1"):
         beach_constants(judge_of(BeachBar(horizon=2, noise_bound=1.2), 20).grid)
-    with pytest.raises(ValueError, match="replies"):
+    with pytest.raises(ValueError, match="responses"):
         lq_constants(judge("LQ").grid, -1.0, 0.3)

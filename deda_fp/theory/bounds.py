@@ -69,28 +69,28 @@ def beach_constants(grid: Grid) -> Constants:
     )
 
 
-def lq_constants(grid: Grid, replies: float, clones: float) -> Constants:
+def lq_constants(grid: Grid, responses: float, clones: float) -> Constants:
     """Of an LQ game in the box of a grid, for policies under which agents who meet the same noise keep together: W1
-    between A x + B a and A y + B a' is at most κ |x − y|, κ = `replies` for best responses and trained ones, and
+    between A x + B a and A y + B a' is at most κ |x − y|, κ = `responses` for best responses and trained ones, and
     κ = `clones` for one of the two policies that L_MF and L_pi compare. Reflection at the ends doubles a density.
     """
     game = grid.game
     if not isinstance(game, LinearQuadratic) or game.state_dim != 1:
         raise ValueError(f"grid: expected one of a LinearQuadratic in one dimension, got one of {game!r}")
-    replies, clones, T = number("replies", replies), number("clones", clones), game.horizon
+    responses, clones, T = number("responses", responses), number("clones", clones), game.horizon
     A, B, A_bar, c_x, c_a, c_m, target = (
         abs(float(np.ravel(getattr(game, n))[0])) for n in ("A", "B", "A_bar", "c_x", "c_a", "c_m", "x_target")
     )
     b, a_max, h = float(game.domain.upper[0]), float(grid.actions.max()), float(grid.h[0])
     place, crowd, act = 2 * c_x * (b + target), 4 * b * c_m, 2 * c_a * a_max
     densities = np.array([grid.initial.max() / h] + [2 * grid.weights.max() / h] * T)
-    drift = _recursion(replies, np.full(T, A_bar))  # of one agent, when the crowd's mean is off by 1 at all times
+    drift = _recursion(responses, np.full(T, A_bar))  # of one agent, when the crowd's mean is off by 1 at all times
     together = _recursion(clones + A_bar, B * densities[:T])  # of two crowds whose policies are at distance 1
     alone = _recursion(clones, B * densities[:T])  # of two agents in one crowd
-    pushed = 1 + _recursion(replies + A_bar, np.full(T, A_bar))  # of a mixture, when a share 1 of it is replaced
+    pushed = 1 + _recursion(responses + A_bar, np.full(T, A_bar))  # of a mixture, when a share 1 of it is replaced
     paid = act * ((clones + A) / B * alone[:T] + densities[:T]).sum()
     return Constants(
-        L=float(((place + crowd) * drift + crowd).sum() + (act * (replies + A) / B * drift[:T]).sum()),
+        L=float(((place + crowd) * drift + crowd).sum() + (act * (responses + A) / B * drift[:T]).sum()),
         L_MF=float(together.max()),
         L_pi=float(((place + crowd) * alone).sum() + paid),
         C_FP=2 * b * float(pushed.max()),

@@ -48,7 +48,7 @@ def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total
 
     Columns, in units of reward:
         epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k), e_weighted (of the policy of
-        (t, x) that averages the replies by who is where, as M_SL does; that of Π_k if moves ignore the population);
+        (t, x) that averages the best responses by who is where, as M_SL does; that of Π_k if moves ignore the population);
         part_best_response, part_flow, part_cloning, part_averaging, which add up to e_true;
         bound_flow, bound_cloning, bound_averaging, never below the parts of these names, and bound, their sum with
         part_best_response;
@@ -75,15 +75,15 @@ def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total
             rows.append(row | dict(span_flow=judge.span(model, mu)))
             before = _Crowds(model, mu, mu)
             continue
-        reply = judge.tabulate(learned.best_response, k)
-        past.tables.append(reply)
-        past.masses.append(judge.mass(reply, before.model))
+        response = judge.tabulate(learned.best_response, k)
+        past.tables.append(response)
+        past.masses.append(judge.mass(response, before.model))
         now = _Crowds(model, mu, judge.crowd(past.tables))
         row |= _gaps(judge, past, policy, before, now) | _of_averages(judge, past, policy, mu)
         row |= dict(w1_cloning=judge.wasserstein(mu, now.mixture))
         row |= dict(w1_averaging=judge.wasserstein(now.mixture, before.mixture), span_flow=judge.span(model, mu))
         row |= dict(span_cloning=judge.span(mu, now.mixture), span_averaging=judge.span(now.mixture, before.mixture))
-        row |= dict(contraction_reply=judge.contraction(reply), contraction_clone=judge.contraction(policy))
+        row |= dict(contraction_reply=judge.contraction(response), contraction_clone=judge.contraction(policy))
         rows.append(row | _add_up(past, row))
         before = now
     return pd.DataFrame(rows)
@@ -101,22 +101,22 @@ class _Crowds:
 def _gaps(judge: GridJudge, past: _Past, policy: TablePolicy, before: _Crowds, now: _Crowds) -> dict[str, float]:
     """The gaps of iteration k that the identity and the bounds are made of. A bound on γ(π; μ) − γ(π; ν) is that
     difference and a slack, γ(b; ν) of the best response b to μ."""
-    reply, gap, best = past.tables[-1], judge.gap, judge.best
-    next_reply = best(now.mixture)
-    own = judge.mass(next_reply, now.mixture) - judge.mass(reply, now.mixture)
+    response, gap, best = past.tables[-1], judge.gap, judge.best
+    next_response = best(now.mixture)
+    own = judge.mass(next_response, now.mixture) - judge.mass(response, now.mixture)
     average, average_in_true = gap(past.tables, now.mixture), gap(past.tables, now.true)
     moved = average - gap(past.tables, before.mixture)  # of what Π_k gains, when the crowd goes from P_{k−1} to P_k
     return dict(
-        epsilon_br=gap(reply, before.model),
+        epsilon_br=gap(response, before.model),
         e_average=average,
-        in_true=gap(reply, before.true),
-        in_mixture=gap(reply, before.mixture),
-        in_next=gap(reply, now.mixture),
+        in_true=gap(response, before.true),
+        in_mixture=gap(response, before.mixture),
+        in_next=gap(response, now.mixture),
         worse=gap(policy, now.true) - average_in_true,
         slack_flow=gap(best(before.true), before.model),
         slack_cloning=gap(best(before.mixture), before.true),
         slack_now=gap(best(now.true), now.mixture),
-        steps=len(past.tables) * (gap(next_reply, before.mixture) + moved),
+        steps=len(past.tables) * (gap(next_response, before.mixture) + moved),
         settling=float(own.square().sum() / judge.grid.volume),
         reach=float((past.masses[-1] - before.mixture.mass).square().sum() / judge.grid.volume),
     )
