@@ -1,5 +1,6 @@
 """Solve a game: fictitious play over the learners of a recipe, certificates, and a directory that resumes."""
 
+import copy
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -95,37 +96,40 @@ def solve(
         settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
         run = RunDirectory(directory, settings, overwrite=overwrite)
     state, rows = run.load(recipe.device) if run else ({}, [])
-    for part, stored in state.items():
-        learners[part].load(stored)
+    for part, learner in learners.items() if rows else ():
+        learner.load(state.get(part, {}))
+    faced = copy.deepcopy(learners["population"]) if "faced" in state else None
+    if faced is not None:
+        faced.load(state["faced"])
+        learners["best_response"].faced = faced
     if len(rows) > iterations + 1:
         raise ValueError(f"iterations: the run in {directory} has {len(rows) - 1} already, more than {iterations}")
     if rows and run.certified != run.settings["certificate"]:
         stored = zip(rows, steps(recipe, run.path, len(rows)), strict=True)
         rows = [row | _certified(judge, step) for row, step in stored]
         run.certify(state, rows)
-    step = None
     hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
     with tqdm(total=iterations, initial=max(0, len(rows) - 1), desc=algorithm, **hidden) as bar:
         loop = fictitious_play(*learners.values(), seed=recipe.seed, device=recipe.device, start=len(rows))
         for k in range(len(rows), iterations + 1):
             try:
                 step = next(loop)
+                faced = step.faced
                 rows.append(_row(step) | _certified(judge, step))
             except DivergenceError as error:
                 last = run.latest() if run else None
                 raise DivergenceError(f"iteration {k}, {error}; last good checkpoint: {last}") from error
             if run:
-                run.save(learners, rows)
+                run.save(learners, faced, rows)
             if k > 0:
                 bar.update()
             if math.isfinite(rows[-1]["exploitability"]):
                 bar.set_postfix(exploitability=f"{rows[-1]['exploitability']:.3g}")
     if run:
         run.finish(rows)
-    if step is None:  # the run was finished before
-        step = next(steps(recipe, run.path, iterations + 1, first=iterations))
-    step = at_rest(step)
-    return Solution(step.policy, step.population, step.best_response, pd.DataFrame(rows))
+    response, average, population = learners.values()
+    last = at_rest(Step(iterations, response.policy, average.policy, population, faced, {}, {}))
+    return Solution(last.policy, last.population, last.best_response, pd.DataFrame(rows))
 
 
 def _row(step: Step) -> dict[str, Any]:

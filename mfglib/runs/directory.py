@@ -55,8 +55,9 @@ class RunDirectory:
         """The newest whole checkpoint."""
         return max(self.path.glob("checkpoint-*.safetensors"), default=None)
 
-    def save(self, learners: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        """Write what is to be kept of the learners after iteration rows[-1], then drop the checkpoint before it."""
+    def save(self, learners: dict[str, Any], faced: Any, rows: list[dict[str, Any]]) -> None:
+        """Write what is to be kept of the learners after iteration rows[-1], and of the population that its best
+        response was trained against (None in iteration 0), then drop the checkpoint before it."""
         before = self.latest()
         (self.path / "history.csv").unlink(missing_ok=True)  # of a shorter run, which this one extends
         k = rows[-1]["iteration"]
@@ -64,6 +65,7 @@ class RunDirectory:
         _save(learners_file(self.path, k), learned)
         file = self.path / f"checkpoint-{k:04d}.safetensors"
         state = {part: learner.state() for part, learner in learners.items()}
+        state |= {} if faced is None else {"faced": faced.state()}
         _save(file, state, metadata={"history": json.dumps(rows)})
         if before is not None and before != file:
             before.unlink()
