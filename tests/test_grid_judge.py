@@ -1,4 +1,4 @@
-"""Exploitability certified on grids (`mfglib.judge`, bounded games)."""
+"""Exploitability certified on grids (`mfglib.exact.grid_judge`)."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Equilibria on grids (`mfglib.exact.grid_equilibrium`)."""
+"""Equilibria on grids (`mfglib.exact.equilibrium`)."""
 
 import numpy as np
 import pytest

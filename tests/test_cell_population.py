@@ -1,4 +1,4 @@
-"""Populations as tables (`mfglib.table`)."""
+"""Populations as tables of cells (`mfglib.populations.CellPopulation`)."""
 
 import numpy as np
 import pytest
