@@ -31,7 +31,7 @@ from mfglib.judge import of as judge_of
 from mfglib.sources import ROOT
 
 PARTS = [f"part_{name}" for name in NAMES]
-KAPPA = {"replies": 0.3, "clones": 1.2}
+KAPPA = {"responses": 0.3, "clones": 1.2}
 ATTRACTION = "lq-cohesion-2"
 
 
@@ -65,7 +65,7 @@ def of_runs(name: str, table: pd.DataFrame, game: object) -> list[dict]:
     rows.append(row(f"{name}: largest share of a derived constant in random pairs", seen["share"].max(), "", "<= 1"))
     if lq:
         largest = table["contraction_reply"].max()
-        rows.append(row(f"{name}: contraction of all best responses", largest, "", f"<= {KAPPA['replies']}"))
+        rows.append(row(f"{name}: contraction of all best responses", largest, "", f"<= {KAPPA['responses']}"))
     return rows
 
 
