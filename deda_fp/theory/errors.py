@@ -48,7 +48,7 @@ def errors(judge: GridJudge, learners: Iterable, *, progress: bool = True, total
 
     Columns, in units of reward:
         epsilon_br (against Ḡ_{k−1}), e (of π̄_k against Ḡ_k), e_true, e_average (of Π_k), e_weighted (of the policy of
-        (t, x) that averages the best responses by who is where, as M_SL does; that of Π_k if moves ignore the population);
+        (t, x) that averages the best responses by who is where, as M_SL does; that of Π_k if moves ignore the crowd);
         part_best_response, part_flow, part_cloning, part_averaging, which add up to e_true;
         bound_flow, bound_cloning, bound_averaging, never below the parts of these names, and bound, their sum with
         part_best_response;
