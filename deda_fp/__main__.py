@@ -17,16 +17,8 @@ from mfglib.schedules import AVERAGING
 
 def train(arguments: argparse.Namespace) -> None:
     K = iterations(arguments.game, arguments.preset) if arguments.iterations is None else arguments.iterations
-    solve(
-        GAMES[arguments.game],
-        arguments.algorithm,
-        iterations=K,
-        averaging=arguments.averaging,
-        seed=arguments.seed,
-        preset=arguments.preset,
-        directory=arguments.directory,
-        overwrite=arguments.overwrite,
-    )
+    options = {n: getattr(arguments, n) for n in ("averaging", "seed", "preset", "directory", "overwrite")}
+    solve(GAMES[arguments.game], arguments.algorithm, iterations=K, **options)
 
 
 def errors(arguments: argparse.Namespace) -> None:
@@ -42,8 +34,7 @@ def errors(arguments: argparse.Namespace) -> None:
         judge.grid  # noqa: B018 (raises for games that theory cannot tabulate)
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise SystemExit(f"{directory}: {error}") from error
-    table = error_terms(judge, learners, total=len(learners))
-    runs.write(directory / "errors.csv", table.to_csv(index=False))
+    runs.write(directory / "errors.csv", error_terms(judge, learners, total=len(learners)).to_csv(index=False))
 
 
 def summary(arguments: argparse.Namespace) -> None:
@@ -55,14 +46,12 @@ def summary(arguments: argparse.Namespace) -> None:
         if len(file.parts) < 4 or file.parts[-4] not in GAMES:
             raise SystemExit(f"{file}: expected .../GAME/VARIANT/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
         name, variant, seed = file.parts[-4:-1]
-        game, history = GAMES[name], pd.read_csv(file)
         algorithm, averaging = (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
-        table = history.assign(
-            game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-"))
-        )
-        if file.name == "history.csv" and not getattr(game, "bounded", True):
-            exact = lq_fictitious_play(game, int(history["iteration"].max()), averaging).exploitability
-            table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(game).value)
+        labels = dict(game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-")))
+        table = pd.read_csv(file).assign(**labels)
+        if file.name == "history.csv" and not getattr(GAMES[name], "bounded", True):
+            exact = lq_fictitious_play(GAMES[name], int(table["iteration"].max()), averaging).exploitability
+            table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(GAMES[name]).value)
         tables.append(table)
     runs.write(arguments.output, pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g"))
 

@@ -55,9 +55,8 @@ class _Offsets(_Shared):
         require_unbounded(game)
         if game.state_dim != 1 or game.action_dim != 1:
             raise ValueError(f"game: expected one dimension, got {game!r}")
-        self.A, self.B, self.A_bar, self.m_0 = (
-            float(np.ravel(v)[0]) for v in (game.A, game.B, game.A_bar, game.initial_mean)
-        )
+        values = game.A, game.B, game.A_bar, game.initial_mean
+        self.A, self.B, self.A_bar, self.m_0 = (float(np.ravel(v)[0]) for v in values)
         T = game.horizon
         zero, unit = np.zeros((T + 1, 1)), np.eye(T + 1)[:, :, None]
         base = lq_best_response(game, zero)
