@@ -11,7 +11,7 @@ from _inference import Call, coarsened, density, draw, noise, of_shape, play, re
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import solve
 from mfglib.exact import grid_equilibrium
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.policies import EpisodeMixture
 from mfglib.populations import CellPopulation, Particles
 from mfglib.presets import ALGORITHMS
@@ -88,7 +88,7 @@ class Trained:
             self.policies |= {("Algo 1", label): many, ("Algo 2", label): of_shape(self.game, width)}
         d, options = self.game.state_dim, dict(tolerance=self.sizes.tolerance, progress=False)
         truth = grid_equilibrium(self.game, self.sizes.cells[d - 1], **options).population
-        self.grid, self.judge = (grid_of(self.game, min(n[d], *truth.grid.shape)) for n in (FINE, JUDGE))
+        self.grid, self.judge = (Grid(self.game, min(n[d], *truth.grid.shape)) for n in (FINE, JUDGE))
         self.exact, self.coarse = (coarsened(grid, truth.grid.x, truth.mass) for grid in (self.grid, self.judge))
 
     def _learned(self, algorithm: str, preset: str) -> Solution:

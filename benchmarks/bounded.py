@@ -22,7 +22,7 @@ from mfglib import exploitability, solve
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.equilibrium import CELLS
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.learn.cloning import CloningConfig
 from mfglib.policies import NoisePolicy
 from mfglib.populations import CellPopulation
@@ -90,7 +90,7 @@ def equilibrium(name: str) -> CellPopulation:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, found.population.mass.numpy())
         np.save(file.with_suffix(".exploitability.npy"), [found.exploitability / found.first])
-    return CellPopulation(grid_of(game, CELLS[game.state_dim]), torch.from_numpy(np.load(file)))
+    return CellPopulation(Grid(game, CELLS[game.state_dim]), torch.from_numpy(np.load(file)))
 
 
 def within_budget(name: str, seed: int, seconds: float) -> dict[str, list[float]]:

@@ -58,7 +58,7 @@ def policy_error(policy: Policy, equilibrium: LQEquilibrium, level: float = 0.05
 def cell_masses(population: Population, grid: Grid, t: int, points: int = 3) -> Tensor:
     """Mass of the population in each cell of a grid: (m,), by the midpoint rule with `points` to each side of a cell;
     exact for a `CellPopulation` of this grid. What is missing to 1 lies in walls or outside."""
-    if isinstance(population, CellPopulation) and population.grid is grid:
+    if isinstance(population, CellPopulation) and population.grid.key == grid.key:
         return population.mass[t]
     offsets = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
     offsets = torch.cartesian_prod(*[offsets] * grid.state_dim).view(-1, grid.state_dim) * torch.from_numpy(grid.h)

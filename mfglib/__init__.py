@@ -19,8 +19,8 @@ __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
         "mfglib.judge": "best_response_gap exploitability",
-        "mfglib.protocols": "check_game",
         "mfglib.runs.replay": "replay",
         "mfglib.solver": "Solution solve",
+        "mfglib.trial": "check_game",
     },
 )

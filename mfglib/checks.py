@@ -21,11 +21,38 @@ def require_finite(learner: str, *values: float | torch.Tensor | nn.Module) -> N
             raise DivergenceError(f"{learner}: a loss or a parameter is not finite")
 
 
-def require_time(t: int, horizon: int) -> int:
-    """t if it is in 0..horizon, else ValueError: a negative time must not count from the end."""
-    if not 0 <= t <= horizon:
-        raise ValueError(f"t: expected an integer in 0..{horizon}, got {t}")
-    return t
+def require_time(t: Any, horizon: int) -> int:
+    """t if it is an integer in 0..horizon, else ValueError: a negative time must not count from the end."""
+    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= horizon:
+        raise ValueError(f"t: expected an integer in 0..{horizon}, got {t!r}")
+    return int(t)
+
+
+def require_states(name: str, x: Any, size: int) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless x is a tensor (n, size)."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{name}: expected a tensor (n, {size}), got {type(x).__name__}")
+    if x.ndim != 2 or x.shape[1] != size:
+        raise ValueError(f"{name}: expected shape (n, {size}), got {tuple(x.shape)}")
+
+
+def require_policy(name: str, policy: Any) -> None:
+    """Raise TypeError, naming the argument, unless it can act."""
+    if isinstance(policy, type) or not (callable(getattr(policy, "sample", None)) or hasattr(policy, "policies")):
+        raise TypeError(f"{name}: expected a policy, an object with `sample(t, x)`, got {policy!r}")
+
+
+def device(name: str, value: Any) -> str:
+    """A device that torch can compute on here, by name; raises ValueError that names the argument."""
+    try:
+        found = torch.device(value)
+        if found.type == "cpu" and found.index:
+            raise ValueError("there is one CPU")
+        torch.zeros(1, device=found).item()
+    except (TypeError, ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{name}: expected a device that torch has here, got {value!r} ({reason})") from None
+    return str(found)
 
 
 def require_positive(config: object, *names: str) -> None:

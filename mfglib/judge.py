@@ -4,9 +4,13 @@ from typing import Any
 
 import torch
 
+from mfglib.checks import device as known_device
+from mfglib.checks import integer, require_policy
 from mfglib.exact.grid_judge import GridJudge
 from mfglib.exact.lq_judge import LQJudge
 from mfglib.protocols import Exploitability, Game, Policy, Population
+from mfglib.seeds import torch_defaults
+from mfglib.trial import check_game
 
 JUDGES = (LQJudge, GridJudge)  # the first that is meant for a game judges it
 
@@ -60,7 +64,11 @@ def exploitability(
 
     Raises TypeError or ValueError if no exact solver knows the game, ArithmeticError for actions that are not finite.
     """
-    return of(game, cells).exploitability(policy, n=n, error=error, seed=seed, device=device)
+    check_game(game)
+    require_policy("policy", policy)
+    options = dict(seed=integer("seed", seed, at_least=0), device=known_device("device", device))
+    with torch_defaults(), torch.no_grad():
+        return of(game, cells).exploitability(policy, n=n, error=error, **options)
 
 
 def best_response_gap(
@@ -78,4 +86,6 @@ def best_response_gap(
     `samples` draws of the policy times the number of cells at each time.
     Raises as `exploitability`.
     """
-    return of(game, cells).best_response_gap(policy, population, random, n=n, samples=samples)
+    require_policy("policy", policy)
+    with torch_defaults(), torch.no_grad():
+        return of(game, cells).best_response_gap(policy, population, random, n=n, samples=samples)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import require_time
+from mfglib.checks import require_states, require_time
 from mfglib.protocols import Policy
 
 
@@ -61,10 +61,13 @@ class AffinePolicy:
     """
 
     def __init__(self, K: Tensor, k: Tensor, std: float | Tensor = 0.0) -> None:
+        if K.ndim != 3 or k.shape != K.shape[:2]:
+            raise ValueError(f"K, k: expected shapes (T, k, d) and (T, k), got {tuple(K.shape)} and {tuple(k.shape)}")
         self.K, self.k = K.double(), k.double()
         self.std = torch.as_tensor(std, dtype=torch.float64).expand(self.k.shape[-1])
 
     def mean(self, t: int, x: Tensor) -> Tensor:
+        require_states("x", x, self.K.shape[-1])
         if require_time(t, len(self.K)) == len(self.K):
             return x.new_zeros(len(x), self.k.shape[-1])
         return x @ self.K[t].T.to(x) + self.k[t].to(x)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import integer, require_time
+from mfglib.checks import integer, require_states, require_time
 from mfglib.games.cells import Cells
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -28,8 +28,8 @@ class Particles:
     """
 
     def __init__(self, x: Tensor, bandwidth: float | None = None) -> None:
-        if x.ndim != 3:
-            raise ValueError(f"x: expected shape (T+1, n, d), got {tuple(x.shape)}")
+        if x.ndim != 3 or not x.numel():
+            raise ValueError(f"x: expected shape (T+1, n, d) with n > 0, got {tuple(x.shape)}")
         if bandwidth is not None and not 0 < bandwidth < math.inf:
             raise ValueError(f"bandwidth: expected None or a finite number > 0, got {bandwidth!r}")
         self.x = x
@@ -38,7 +38,8 @@ class Particles:
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n agents drawn with replacement: (n, d)."""
         require_time(t, len(self.x) - 1)
-        agents = torch.randint(self.x.shape[1], (n,), generator=generator, device=self.x.device)
+        size = (integer("n", n, at_least=0),)
+        agents = torch.randint(self.x.shape[1], size, generator=generator, device=self.x.device)
         return self.x[t, agents]
 
     def mean(self, t: int) -> Tensor:
@@ -46,6 +47,7 @@ class Particles:
 
     def log_prob(self, t: int, x: Tensor, chunk: int | None = None) -> Tensor:
         """Kernel density estimate at x: (m, d) -> (m,), `chunk` pairs at a time (None: as many as suit the device)."""
+        require_states("x", x, self.x.shape[2])
         centre = self.mean(t)
         agents, x = self.x[t] - centre, x - centre
         n, d = agents.shape
@@ -89,18 +91,24 @@ class GaussianPath:
     """A population that is Gaussian at every t: mean (T+1, d), cov (T+1, d, d). Exact for unbounded LQ."""
 
     def __init__(self, mean: Tensor, cov: Tensor) -> None:
+        if mean.ndim != 2 or cov.shape != (*mean.shape, mean.shape[1]):
+            shapes = f"{tuple(mean.shape)} and {tuple(cov.shape)}"
+            raise ValueError(f"mean, cov: expected shapes (T+1, d) and (T+1, d, d), got {shapes}")
         self._mean, self.cov = mean, cov
 
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         values, vectors = torch.linalg.eigh(
             self.cov[require_time(t, len(self.cov) - 1)]
         )  # also right where the covariance is singular
-        noise = torch.randn(n, len(values), generator=generator, dtype=values.dtype, device=values.device)
+        noise = torch.randn(
+            integer("n", n, at_least=0), len(values), generator=generator, dtype=values.dtype, device=values.device
+        )
         return self._mean[t] + (noise * values.clamp_min(0).sqrt()) @ vectors.T
 
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         """Raises ValueError where the covariance is singular: there is no density then."""
         mean = self.mean(t)
+        require_states("x", x, len(mean))
         if torch.linalg.eigvalsh(self.cov[t])[0] <= 0:
             raise ValueError(f"log_prob: the covariance at t = {t} is singular, so the population has no density")
         return torch.distributions.MultivariateNormal(mean, self.cov[t]).log_prob(x.to(mean))
@@ -153,7 +161,7 @@ class CellPopulation:
 
         The mass of one that only knows its mean, as `MeanPath`, is NaN: it serves games that ask for no density.
         """
-        if isinstance(population, CellPopulation) and population.grid is grid:
+        if isinstance(population, CellPopulation) and population.grid.key == grid.key:
             return population
         times, mass = range(horizon + 1), torch.full((), torch.nan, dtype=torch.float64)
         with torch.no_grad():
@@ -189,6 +197,7 @@ class CellPopulation:
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent states, uniform within their cells: (n, d)."""
         require_time(t, len(self.mass) - 1)
+        integer("n", n, at_least=0)
         if not self._tables:
             mass = self.mass.clamp_min(0) / self.mass.clamp_min(0).sum(1, keepdim=True)
             shares, others = zip(*(alias_table(row) for row in mass.numpy()), strict=True)
@@ -206,9 +215,11 @@ class CellPopulation:
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         """Log of the density in the cells of x: (n, d) -> (n,); −inf in walls and outside. On a line between cells, of
         the one above it."""
+        require_states("x", x, self.grid.state_dim)
         cell, mass = self.grid.find(x.to(self.device)), self.mass[require_time(t, len(self.mass) - 1)]
         result = (mass.to(cell.device).index_select(0, cell.clamp_min(0)) / self.grid.volume).log()
-        return torch.where(cell < 0, -torch.inf, result).to(x)
+        missing = torch.where(x.isnan().any(1).to(cell.device), torch.nan, -torch.inf)  # a state that is no number
+        return torch.where(cell < 0, missing, result).to(x)
 
     def mean(self, t: int) -> Tensor:
         require_time(t, len(self.mass) - 1)

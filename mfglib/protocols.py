@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import integer
 from mfglib.seeds import Random
 
 
@@ -33,6 +32,11 @@ class Game(Protocol):
 
     States x: (n, d), actions a: (n, k), time t an integer 0..horizon. The last reward, at t = horizon,
     is asked with a = 0. `population` answers `sample(t, n)`, `log_prob(t, x)` and `mean(t)`.
+
+    Noise is each agent's own: a game with a shock that is common to all has a random population, and is not solved here
+    (`check_game` refuses it). States are continuous: a population with a density smears a coordinate with few values,
+    such as a type in {−1, 1}, which simulated agents (`population="agents"`) keep, but not their kernel density.
+    A game may have bounds too: `domain` (`mfglib.games.Domain`) and `a_bound`, a number or (k,).
     """
 
     horizon: int
@@ -42,17 +46,6 @@ class Game(Protocol):
     def initial(self, n: int, generator: torch.Generator) -> Tensor: ...  # (n, d), drawn from μ_0
     def step(self, t: int, x: Tensor, a: Tensor, population: Population, generator: torch.Generator) -> Tensor: ...
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population) -> Tensor: ...  # (n,)
-
-
-def check_game(game: Any) -> None:
-    """Raise TypeError, naming the member, if `game` is not a game, and ValueError if its sizes make no sense."""
-    for member in ("horizon", "state_dim", "action_dim", "initial", "step", "reward"):
-        if not hasattr(game, member):
-            raise TypeError(
-                f"game: expected an object with the member `{member}`, got {type(game).__name__} without it"
-            )
-    for member in ("horizon", "state_dim", "action_dim"):
-        integer(f"game.{member}", getattr(game, member), at_least=1)
 
 
 # --- learners: what fictitious play is made of

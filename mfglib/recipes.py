@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfglib import presets
+from mfglib.checks import device as known_device
 from mfglib.checks import integer
 from mfglib.games.base import known_moves
 from mfglib.learn.networks import NetworkConfig, Networks
-from mfglib.protocols import Game, check_game
+from mfglib.protocols import Game
 from mfglib.schedules import Averaging, averaging_of
 from mfglib.seeds import isolated
+from mfglib.trial import check_game
 
 PARTS = ("best_response", "average", "population")
 
@@ -65,4 +67,6 @@ def recipe_of(
     names = presets.ALGORITHMS[algorithm] | dict(best_response="look-ahead" if known_moves(game) else "ppo")
     wanted = names | {part: learner for part, learner in wanted.items() if learner is not None}
     table = presets.sizes(preset or presets.resolve_preset("lecture"), game, sizes)
-    return Recipe(game, wanted, averaging_of(averaging), table, integer("seed", seed, at_least=0), str(device))
+    return Recipe(
+        game, wanted, averaging_of(averaging), table, integer("seed", seed, at_least=0), known_device("device", device)
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mfglib.checks import integer
 from mfglib.policies import sampler
 from mfglib.populations import Particles
 from mfglib.protocols import Game, Policy, Population
@@ -45,9 +46,12 @@ def rollout(
     A policy with `episode(n, generator)` is asked for it once, and what it returns is played (see `EpisodeMixture`).
     Raises ValueError if `start` has another shape.
     """
+    integer("n", n, at_least=1)
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: expected a torch.Generator, got {generator!r}")
     if start is not None and start.shape != (n, game.state_dim):
         raise ValueError(f"start: expected shape {(n, game.state_dim)}, got {tuple(start.shape)}")
-    x0 = game.initial(n, generator) if start is None else start
+    x0 = _shaped("game.initial", game.initial(n, generator), n, game.state_dim).float() if start is None else start
     T = game.horizon
     x = x0.new_empty(T + 1, n, game.state_dim)
     a = x0.new_zeros(T + 1, n, game.action_dim)
@@ -56,11 +60,19 @@ def rollout(
     if population is None:
         population = Particles(x)  # a view: it answers for time t as soon as x[t] is written
     act = sampler(policy.episode(n, generator) if hasattr(policy, "episode") else policy, generator)
-    for t in range(T + 1):
+    for t in range(T + 1):  # copies are handed out: a game or policy may work in place
         if t < T:
-            a[t] = act(t, x[t])
+            a[t] = _shaped("policy", act(t, x[t].clone()), n, game.action_dim)
         if rewards:
-            reward[t] = game.reward(t, x[t], a[t], population)
+            reward[t] = _shaped("game.reward", game.reward(t, x[t].clone(), a[t].clone(), population), n)
         if t < T:
-            x[t + 1] = game.step(t, x[t], a[t], population, generator)
+            new = game.step(t, x[t].clone(), a[t].clone(), population, generator)
+            x[t + 1] = _shaped("game.step", new, n, game.state_dim)
     return Rollout(x, a[:T], reward)
+
+
+def _shaped(name: str, value: Tensor, *shape: int) -> Tensor:
+    """`value`, which would be broadcast if it had another shape without a word."""
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(value.shape)}")
+    return value

@@ -32,6 +32,7 @@ class Steps:
             raise ValueError(f"averaging: expected one of {AVERAGING}, got {self.name!r}")
         if not 0 < self.step <= 1:
             raise ValueError(f"step: expected a number in (0, 1], got {self.step!r}")
+        object.__setattr__(self, "step", float(self.step))  # numpy's numbers are no JSON
 
     def steps(self, k: int) -> np.ndarray:
         """η_1..η_k: (k,)."""

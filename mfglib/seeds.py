@@ -36,6 +36,18 @@ class Random:
 
 
 @contextlib.contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Run code with float32 and gradients, as torch starts, whatever the caller has set: `no_grad`, for instance."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
 def isolated(seed: int, *path: object) -> Iterator[None]:
     """Run code that draws from torch's global generator (parameter initialisation) without touching its state."""
     with torch.random.fork_rng(devices=[]):

@@ -1,5 +1,6 @@
 """Solve a game: fictitious play over the learners of a recipe, certificates, and a directory that resumes."""
 
+import contextlib
 import copy
 import math
 import time
@@ -16,11 +17,12 @@ from mfglib.fictitious_play import Step, fictitious_play
 from mfglib.judge import certifiable, require_certifiable
 from mfglib.presets import Sizes, configured
 from mfglib.protocols import Average, BestResponse, Game, Policy, Population, PopulationModel
-from mfglib.recipes import recipe_of
+from mfglib.recipes import Recipe, recipe_of
 from mfglib.runs.directory import RunDirectory
 from mfglib.runs.identity import modules_of, settings_of
 from mfglib.runs.replay import at_rest, steps
 from mfglib.schedules import Averaging
+from mfglib.seeds import torch_defaults
 from mfglib.sources import fingerprint
 
 
@@ -42,6 +44,7 @@ class Solution:
     history: pd.DataFrame
 
 
+@torch_defaults()
 def solve(
     game: Game,
     algorithm: str = "deda-fp",
@@ -74,7 +77,9 @@ def solve(
         preset: sizes and budgets, "smoke", "lecture" or "paper"; None takes MFGLIB_PRESET if set, else "lecture".
         sizes: changes to the preset's table, e.g. {"ppo": {"temperature": 0.1}} (`mfglib.presets.sizes`).
         directory: where to checkpoint after each iteration. The same call finds it there and goes on, bit for bit
-            as if it had never stopped. ValueError if it holds another run, unless `overwrite` (which deletes that).
+            as if it had never stopped; a longer run is not shortened, its first iterations are returned. ValueError if
+            it holds another run or a damaged one, unless `overwrite` (which deletes that, and no other files), or if
+            another process writes to it.
         certify: measure exploitability at each iteration; None does so if an exact solver knows the game.
 
     Raises ValueError or TypeError for bad arguments, DivergenceError (naming iteration, learner and last good
@@ -85,31 +90,46 @@ def solve(
     recipe = recipe_of(game, algorithm, seed=seed, preset=preset, sizes=sizes, device=device, **learning)
     if certify:
         require_certifiable(game)  # now, not after the first fit
-    judge, certificate, run = None, None, None
+    judge, certificate = None, None
     if certify or (certify is None and certifiable(game)):
         judge = Certify(game, configured(CertifyConfig, recipe.sizes["certify"]), recipe.seed, recipe.device)
     learners = recipe.build()
-    if directory is not None:
+    if directory is None:
+        return _solve(recipe, learners, judge, None, iterations, algorithm, progress)
+    if judge:
+        code = fingerprint(["mfglib.certificates", *modules_of(game)])
+        certificate = dict(config=asdict(judge.config), code=code)
+    settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
+    with contextlib.closing(RunDirectory(directory, settings, overwrite=overwrite)) as run:
+        return _solve(recipe, learners, judge, run, iterations, algorithm, progress)
+
+
+def _solve(
+    recipe: Recipe,
+    learners: dict[str, Any],
+    judge: Certify | None,
+    run: RunDirectory | None,
+    iterations: int,
+    name: str,
+    progress: bool,
+) -> Solution:
+    state, rows = (run.state, run.rows) if run else ({}, [])
+    if rows and (judge or len(rows) <= iterations) and run.certified != run.settings["certificate"]:
         if judge:
-            code = fingerprint(["mfglib.certificates", *modules_of(game)])
-            certificate = dict(config=asdict(judge.config), code=code)
-        settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
-        run = RunDirectory(directory, settings, overwrite=overwrite)
-    state, rows = run.load(recipe.device) if run else ({}, [])
+            stored = zip(rows, steps(recipe, run.path, len(rows)), strict=True)
+            rows = [row | _certified(judge, step) for row, step in stored]
+        run.certify(state, rows)
+    if len(rows) > iterations + 1:  # a longer run: its first iterations
+        last = next(steps(recipe, run.path, iterations + 1, first=iterations))
+        return _solution(last, rows[: iterations + 1])
     for part, learner in learners.items() if rows else ():
         learner.load(state.get(part, {}))
     faced = copy.deepcopy(learners["population"]) if "faced" in state else None
     if faced is not None:
         faced.load(state["faced"])
         learners["best_response"].faced = faced
-    if len(rows) > iterations + 1:
-        raise ValueError(f"iterations: the run in {directory} has {len(rows) - 1} already, more than {iterations}")
-    if rows and run.certified != run.settings["certificate"]:
-        stored = zip(rows, steps(recipe, run.path, len(rows)), strict=True)
-        rows = [row | _certified(judge, step) for row, step in stored]
-        run.certify(state, rows)
     hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
-    with tqdm(total=iterations, initial=max(0, len(rows) - 1), desc=algorithm, **hidden) as bar:
+    with tqdm(total=iterations, initial=max(0, len(rows) - 1), desc=name, **hidden) as bar:
         loop = fictitious_play(*learners.values(), seed=recipe.seed, device=recipe.device, start=len(rows))
         for k in range(len(rows), iterations + 1):
             try:
@@ -128,7 +148,10 @@ def solve(
     if run:
         run.finish(rows)
     response, average, population = learners.values()
-    last = at_rest(Step(iterations, response.policy, average.policy, population, faced, {}, {}))
+    return _solution(at_rest(Step(iterations, response.policy, average.policy, population, faced, {}, {})), rows)
+
+
+def _solution(last: Step, rows: list[dict[str, Any]]) -> Solution:
     return Solution(last.policy, last.population, last.best_response, pd.DataFrame(rows))
 
 

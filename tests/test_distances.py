@@ -16,7 +16,7 @@ from deda_fp.distances import (
     wasserstein,
 )
 from mfglib.exact import lq_equilibrium
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.games import FourRooms, LinearQuadratic
 from mfglib.learn.flow import FlowConfig, TimeFlow
 from mfglib.policies import AffinePolicy
@@ -88,13 +88,13 @@ def test_policy_error_is_relative_to_the_range_of_exact_actions():
 
 
 def test_masses_and_total_variation_on_a_grid():
-    grid = grid_of(FourRooms(), 20)
+    grid = Grid(FourRooms(), 20)
     mass = torch.zeros(21, len(grid.x), dtype=torch.float64)
     mass[:, :100], mass[5, :], mass[6, 0] = 0.01, 0.0, 0.5
     mass[5, 100:200], mass[6, 1:100] = 0.01, 0.5 / 99
     population, everywhere = CellPopulation(grid, mass), CellPopulation(grid, torch.ones_like(mass) / len(grid.x))
     assert torch.equal(cell_masses(population, grid, 3), mass[3])
-    half = CellPopulation(grid_of(FourRooms(), 40), torch.ones(21, 1360, dtype=torch.float64) / 1360)
+    half = CellPopulation(Grid(FourRooms(), 40), torch.ones(21, 1360, dtype=torch.float64) / 1360)
     torch.testing.assert_close(cell_masses(half, grid, 0, points=2), everywhere.mass[0])  # four cells in one
     assert total_variation(population, population, 3) == 0 and total_variation(population, everywhere, 3) > 0.5
     assert total_variation(CellPopulation(grid, mass.roll(2, 0)), population, 5) == pytest.approx(1)  # disjoint
@@ -102,7 +102,7 @@ def test_masses_and_total_variation_on_a_grid():
 
 
 def test_counts_of_agents_in_cells():
-    grid = grid_of(FourRooms(), 20)
+    grid = Grid(FourRooms(), 20)
     again = grid.x[[3, 5, 5]]
     found = counts([grid.x, again], grid)
     assert found.shape == (2, len(grid.x)) and (found[0] == 1).all()
@@ -112,7 +112,7 @@ def test_counts_of_agents_in_cells():
 def test_what_a_kernel_puts_into_walls_is_leak_and_a_flow_puts_none():
     game = FourRooms()
     x = game.domain.uniform(2000, gen()).expand(21, -1, -1)
-    grid = grid_of(game, 20)
+    grid = Grid(game, 20)
     kernel = Particles(x)
     missing = leak(kernel, grid, 0)
     drawn = x[0] + kernel.bandwidth * x[0].std(0) * torch.randn(2000, 2, generator=gen(1))  # the kernel's law

@@ -1,5 +1,7 @@
 """Best responses and push-forward on grids."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from grids import GAMES, each_game, random_policy, soft, uniform
 from helpers import ROUNDING, gen
 
 from mfglib.exact.dynamic_programming import expected_rewards, grid_best_response, grid_evaluate
-from mfglib.exact.grid import Grid, grid_of
+from mfglib.exact.grid import Grid
 from mfglib.exact.lq import lq_equilibrium
 from mfglib.exact.tables import TablePolicy
 from mfglib.games import LinearQuadratic
@@ -19,12 +21,12 @@ from mfglib.populations import MeanPath
 
 @each_game
 def test_mass_is_conserved_and_never_negative(game, cells):
-    grid = grid_of(game, cells)
+    grid = Grid(game, cells)
     assert game.domain.contains(grid.x).all()  # so there is none in walls
     assert grid.initial.sum().item() == pytest.approx(1, abs=1e-10) and (grid.initial >= 0).all()
     for policy in (
         random_policy(grid),
-        AffinePolicy(torch.ones(9, game.action_dim, game.state_dim), torch.zeros(9, 1)),
+        AffinePolicy(torch.ones(9, game.action_dim, game.state_dim), torch.zeros(9, game.action_dim)),
     ):
         mass = grid_evaluate(grid, policy).population.mass
         np.testing.assert_allclose(mass.sum(1), 1, atol=1e-10)
@@ -34,7 +36,7 @@ def test_mass_is_conserved_and_never_negative(game, cells):
 @each_game
 @pytest.mark.parametrize("spread", [3.0, 3e4])  # with the second, most actions have probability 0
 def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells, spread):
-    grid = grid_of(game, cells)
+    grid = Grid(game, cells)
     population = grid_evaluate(grid, random_policy(grid, seed=1)).population
     policy = random_policy(grid, spread=spread)
     assert (4 * (policy.shares > 0).sum(2).max() < len(grid.actions)) == (spread > 3)
@@ -55,7 +57,7 @@ def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells,
 
 @each_game
 def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, cells, monkeypatch):
-    grid, found = grid_of(game, cells), []
+    grid, found = Grid(game, cells), []
     for rows in (1 << 30, 3 * len(grid.actions) + 1):
         monkeypatch.setattr("mfglib.exact.dynamic_programming.ROWS", rows)
         play = grid_evaluate(grid, random_policy(grid))
@@ -65,7 +67,7 @@ def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, ce
 
 @each_game
 def test_nothing_beats_the_best_response(game, cells):
-    grid = grid_of(game, cells)
+    grid = Grid(game, cells)
     population = grid_evaluate(grid, random_policy(grid)).population
     response = grid_best_response(grid, population)
     played = grid_evaluate(grid, response.policy, population).value
@@ -87,7 +89,7 @@ def test_nothing_beats_the_best_response(game, cells):
     ids=["bar", "rooms"],
 )
 def test_population_and_value_are_those_of_simulated_agents(game, cells, blocks, n):
-    grid = grid_of(game, cells)
+    grid = Grid(game, cells)
     policy = soft(grid, uniform(grid), 1.0)
     play = grid_evaluate(grid, policy)
     block = torch.from_numpy(grid.coordinates // (grid.shape // blocks)) @ torch.tensor([1, blocks])[: grid.state_dim]
@@ -108,7 +110,7 @@ def test_population_and_value_are_those_of_simulated_agents(game, cells, blocks,
 
 def test_four_rooms_are_as_symmetric_on_the_grid_as_the_game():
     game = FourRooms(horizon=4)
-    grid = grid_of(game, 40)
+    grid = Grid(game, 40)
     mirrored = grid.cell(0.5 - grid.x.flip(1))  # the start's square is its own mirror image
     torch.testing.assert_close(grid.initial[mirrored], grid.initial, **ROUNDING)
     population = grid_evaluate(grid, AffinePolicy(torch.zeros(4, 2, 2), torch.zeros(4, 2))).population
@@ -125,7 +127,7 @@ def test_far_from_its_bounds_the_lq_game_approaches_the_closed_form(law):
     exact = lq_equilibrium(LinearQuadratic(**options))
     game, values, spreads = LinearQuadratic(x_bound=3.0, a_bound=2.0, **options), [], []
     for cells in (50, 100, 200):
-        grid = grid_of(game, cells)
+        grid = Grid(game, cells)
         response = grid_best_response(grid, MeanPath(exact.mean))
         population = grid_evaluate(grid, response.policy, MeanPath(exact.mean)).population
         means = torch.stack([population.mean(t) for t in range(6)])
@@ -145,7 +147,7 @@ def test_one_step_game_has_its_best_action_in_closed_form():
     )
     errors = []
     for cells in (100, 200, 400):
-        grid = grid_of(game, cells)
+        grid = Grid(game, cells)
         response = grid_best_response(grid, MeanPath(torch.zeros(2, 1)))
         x = grid.x[:, 0]
         best = (-2 / 2.5 * (x - 0.3)).clamp(-0.4, 0.4)
@@ -159,7 +161,7 @@ def test_one_step_game_has_its_best_action_in_closed_form():
 
 def test_where_nothing_is_to_be_gained_nobody_moves():
     game = FourRooms(horizon=3)
-    grid = grid_of(game, 20)
+    grid = Grid(game, 20)
     response = grid_best_response(grid, uniform(grid))
     assert not response.actions.any()
     each = -game.c_m * np.log(1 / game.domain.volume + game.epsilon)
@@ -167,7 +169,7 @@ def test_where_nothing_is_to_be_gained_nobody_moves():
 
 
 def test_a_mixture_is_drawn_once_an_episode():
-    grid = grid_of(*GAMES["four rooms"])
+    grid = Grid(*GAMES["four rooms"])
     parts = [random_policy(grid, 1), random_policy(grid, 2)]
     mixture = type("Mixture", (), dict(policies=parts, weights=np.array([0.25, 0.75])))
     plays = [grid_evaluate(grid, p, uniform(grid)) for p in (mixture, *parts)]
@@ -177,15 +179,16 @@ def test_a_mixture_is_drawn_once_an_episode():
 
 
 def test_a_policy_known_by_its_samples_alone_is_integrated():
-    grid = grid_of(BeachBar(horizon=3), 100)
+    grid = Grid(BeachBar(horizon=3), 100)
     policy = random_policy(grid)
-    exact, drawn = (grid_evaluate(g, p) for g, p in ((grid, policy), (Grid(grid.game, 100), policy)))
+    unknown = SimpleNamespace(sample=policy.sample)
+    exact, drawn = grid_evaluate(grid, policy), grid_evaluate(grid, unknown)
     assert drawn.value == pytest.approx(exact.value, rel=5e-3) and drawn.value != exact.value
     assert (drawn.population.mass - exact.population.mass).abs().sum(1).max() < 0.05
 
 
 def test_a_mixture_of_many_draws_as_often_as_one_policy_and_is_integrated_as_well():
-    grid = grid_of(BeachBar(horizon=3), 100)
+    grid = Grid(BeachBar(horizon=3), 100)
     policy, asked = random_policy(grid), []
 
     class Counted:
@@ -205,11 +208,11 @@ def test_a_mixture_of_many_draws_as_often_as_one_policy_and_is_integrated_as_wel
 
 
 def test_what_does_not_fit_is_named():
-    grid = grid_of(*GAMES["beach bar"])
+    grid = Grid(*GAMES["beach bar"])
     with pytest.raises(ValueError, match=r"policy: expected actions of shape \(7680, 1\), got \(7680, 2\)"):
         grid_evaluate(grid, AffinePolicy(torch.zeros(4, 2, 1), torch.zeros(4, 2)))
     with pytest.raises(ValueError, match="population: expected one with a density"):
         grid_best_response(grid, MeanPath(torch.zeros(5, 1)))
-    lq = grid_of(*GAMES["LQ, paper"])
+    lq = Grid(*GAMES["LQ, paper"])
     with pytest.raises(ValueError, match="displacement: expected at most .* in coordinate 0, got"):
         grid_best_response(lq, MeanPath(torch.full((5, 1), 50.0)))

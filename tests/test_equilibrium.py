@@ -6,7 +6,7 @@ import torch
 
 from mfglib.exact import grid_equilibrium, grid_fictitious_play, lq_equilibrium
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 
 GAMES = {
@@ -21,8 +21,8 @@ each_game = pytest.mark.parametrize(("game", "cells"), GAMES.values(), ids=GAMES
 def test_equilibrium_is_what_it_says(game, cells):
     eq = grid_equilibrium(game, cells, 0.01)
     assert 0 <= eq.exploitability <= 0.01 * eq.first
-    play = grid_evaluate(grid_of(game, cells), eq.policy)  # judged here anew
-    best = grid_best_response(grid_of(game, cells), play.population).value
+    play = grid_evaluate(Grid(game, cells), eq.policy)  # judged here anew
+    best = grid_best_response(Grid(game, cells), play.population).value
     assert (eq.value, eq.exploitability) == pytest.approx((play.value, best - play.value), rel=1e-9, abs=1e-9)
     torch.testing.assert_close(eq.population.mass, play.population.mass)
     last = eq.history.iloc[-1]
@@ -35,8 +35,8 @@ def test_first_is_the_exploitability_of_never_acting(game, cells):
         def sample(self, t, x):
             return torch.zeros(len(x), game.action_dim)
 
-    play = grid_evaluate(grid_of(game, cells), NoAction())
-    first = grid_best_response(grid_of(game, cells), play.population).value - play.value
+    play = grid_evaluate(Grid(game, cells), NoAction())
+    first = grid_best_response(Grid(game, cells), play.population).value - play.value
     assert grid_fictitious_play(game, 1, cells=cells).first == pytest.approx(first, rel=1e-12)
 
 

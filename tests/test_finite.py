@@ -20,7 +20,7 @@ from deda_fp.finite import (
 )
 from mfglib.exact import grid_fictitious_play, lq_best_response, lq_equilibrium
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap, exploitability
 from mfglib.policies import AffinePolicy, NoisePolicy
@@ -144,13 +144,13 @@ def test_an_affine_policy_is_found_again_from_its_crowd():
 
 
 def test_windows_count_neighbours_and_free_area():
-    grid = grid_of(BAR, 20)
+    grid = Grid(BAR, 20)
     mass = torch.arange(20.0).numpy()
     near, area = windows(grid, mass / mass.sum(), 0.15)  # three cells
     brute = [mass[max(0, i - 1) : i + 2].sum() / mass.sum() for i in range(20)]
     np.testing.assert_allclose(near, brute)
     np.testing.assert_allclose(area, [0.1, *[0.15] * 18, 0.1])
-    rooms = grid_of(ROOMS, 20)
+    rooms = Grid(ROOMS, 20)
     near, area = windows(rooms, np.full((2, len(rooms.x)), 1 / len(rooms.x)), 0.075)
     np.testing.assert_allclose(near[1], area / ROOMS.domain.volume, rtol=1e-9)  # an even crowd
     apart = (rooms.x[:, None] - rooms.x[None]).abs().amax(2) < 0.0376
@@ -161,7 +161,7 @@ def test_windows_count_neighbours_and_free_area():
 @pytest.mark.parametrize("game,cells,width", [(BAR, 10, 0.3), (ROOMS, 20, 0.075)], ids=["beach", "rooms"])
 def test_what_a_follower_earns_by_enumeration(game, cells, width, n):
     """Over all places of the others, in the last reward and the first."""
-    grid, policy = grid_of(game, cells), NoisePolicy(torch.zeros(game.action_dim))
+    grid, policy = Grid(game, cells), NoisePolicy(torch.zeros(game.action_dim))
     population = grid_evaluate(grid, policy).population
     total, m = 0.0, len(grid.x)
     half = width / 2 + 1e-9
@@ -186,7 +186,7 @@ def test_what_a_follower_earns_by_enumeration(game, cells, width, n):
 def test_many_counting_agents_are_the_limit():
     """With a window of one cell the count is the grid's own density; what is left is the noise of the count."""
     for game in (BAR, FourRooms(horizon=1)):
-        grid, policy = grid_of(game, 20), NoisePolicy(torch.full((game.action_dim,), 0.02))
+        grid, policy = Grid(game, 20), NoisePolicy(torch.full((game.action_dim,), 0.02))
         played = grid_evaluate(grid, policy)
         limit = grid_best_response(grid, played.population).value - played.value
         gains = [grid_gain(grid, played, n, grid.h[0]) for n in (100, 10_000, 1_000_000)]
@@ -197,7 +197,7 @@ def test_many_counting_agents_are_the_limit():
 
 def test_nobody_earns_more_than_the_deviator_who_counts():
     """Others in the same crowd, paid by hand: never more, and as much if they play its best response."""
-    grid, n, width = grid_of(BAR, 20), 4, 0.15
+    grid, n, width = Grid(BAR, 20), 4, 0.15
     play = grid_evaluate(grid, grid_fictitious_play(BAR, 3, cells=20).policy)
     gain = grid_gain(grid, play, n, width)
     p, area = windows(grid, play.population.mass.numpy(), width)
@@ -230,7 +230,7 @@ def test_distance_to_a_gaussian_crowd():
 @pytest.mark.parametrize("game", [BAR, ROOMS], ids=["beach", "rooms"])
 def test_distances_of_crowds_on_domains_fall(game):
     policy = NoisePolicy(torch.full((game.action_dim,), 0.03))
-    population = grid_evaluate(grid_of(game, 40), policy).population
+    population = grid_evaluate(Grid(game, 40), policy).population
     means = [np.mean([crowd_distance(game, policy, population, n, gen(i), 2) for i in range(10)]) for n in (10, 1000)]
     assert means[1] < 0.35 * means[0]
     assert crowd_distance(game, policy, population, 1, gen(), 2) > 0
@@ -238,7 +238,7 @@ def test_distances_of_crowds_on_domains_fall(game):
 
 def test_one_dimension_agrees_with_samples():
     policy = NoisePolicy(torch.zeros(1))
-    population = grid_evaluate(grid_of(BAR, 100), policy).population
+    population = grid_evaluate(Grid(BAR, 100), policy).population
     x = rollout(BAR, policy, n=50, generator=gen(3), rewards=False).x[1]
     by_samples = wasserstein(x, population.sample(1, 200_000, gen(4)))
     assert crowd_distance(BAR, policy, population, 50, gen(3), 1) == pytest.approx(by_samples, abs=2e-3)
@@ -263,7 +263,7 @@ def test_what_a_wrong_mean_path_costs(name):
 
 @pytest.mark.parametrize("game", [BeachBar(c_m=20.0), ROOMS], ids=["beach", "rooms"])
 def test_what_a_wrong_density_costs(game):
-    grid = grid_of(game, 20)
+    grid = Grid(game, 20)
     truth = grid_evaluate(grid, NoisePolicy(torch.zeros(game.action_dim))).population
     tilted = truth.mass * torch.linspace(0, 2, len(grid.x))
     model = CellPopulation(grid, tilted / tilted.sum(1, keepdim=True))
@@ -282,4 +282,4 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"policy.K: expected shape \(5, 1, 1\), got \(20, 1, 1\)"):
         lq_gain(LinearQuadratic(horizon=5), policy, 5)
     with pytest.raises(ValueError, match="width: expected at least a cell, 0.05, got 0.01"):
-        grid_gain(grid_of(BAR, 20), grid_evaluate(grid_of(BAR, 20), NoisePolicy(torch.zeros(1))), 5, 0.01)
+        grid_gain(Grid(BAR, 20), grid_evaluate(Grid(BAR, 20), NoisePolicy(torch.zeros(1))), 5, 0.01)

@@ -9,7 +9,7 @@ from grids import GAMES, each_game, random_policy
 from helpers import gen
 
 from mfglib.exact.dynamic_programming import grid_evaluate
-from mfglib.exact.grid import Grid, grid_of, on_lattice
+from mfglib.exact.grid import Grid, on_lattice
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.bounded import Law
@@ -20,7 +20,7 @@ from mfglib.populations import CellPopulation, GaussianPath, MeanPath
 
 @each_game
 def test_the_volumes_of_the_cells_add_up(game, cells):
-    grid = grid_of(game, cells)
+    grid = Grid(game, cells)
     assert len(grid.x) * grid.volume == pytest.approx(game.domain.volume)
     assert torch.equal(grid.cell(grid.x), torch.arange(len(grid.x)))
     within = (torch.rand(grid.x.shape, generator=gen()).double() - 0.5) * 0.99 * torch.from_numpy(grid.h)
@@ -29,7 +29,7 @@ def test_the_volumes_of_the_cells_add_up(game, cells):
 
 @each_game
 def test_push_and_expected_are_adjoint_as_gather_and_scatter(game, cells):
-    grid = grid_of(game, cells)
+    grid = Grid(game, cells)
     m, ones = len(grid.x), torch.ones(len(grid.x)).double()
     value, mass, flow = (torch.randn(*s, generator=gen(i)).double() for i, s in enumerate([(m,), (m,), (m, 7)]))
     assert (grid.expected(value) @ mass).item() == pytest.approx((value @ grid.push(mass)).item())
@@ -52,7 +52,7 @@ def test_push_and_expected_are_adjoint_as_gather_and_scatter(game, cells):
 def test_at_the_corners_of_a_door_a_step_is_that_of_the_game(start, a):
     """In blocks of 0.05. One segment for move and noise together, which is another game here, is far off."""
     game, n = FourRooms(noise_bound=0.08, a_bound=0.1, horizon=1), 200_000
-    grid = grid_of(game, 80)
+    grid = Grid(game, 80)
     cell = grid.cell(torch.tensor([start]))
     x, action = grid.x[cell].float().expand(n, 2), torch.tensor(a).expand(n, 2)
     two = game.step(0, x, action, None, gen())
@@ -67,7 +67,7 @@ def test_at_the_corners_of_a_door_a_step_is_that_of_the_game(start, a):
 
 
 def test_moves_keep_their_mean_and_noise_its_variance_away_from_the_edge():
-    grid = grid_of(BeachBar(a_bound=0.2, noise_bound=0.07), 90)
+    grid = Grid(BeachBar(a_bound=0.2, noise_bound=0.07), 90)
     middle = (grid.x[:, 0] - 0.5).abs() < 0.2
     move = torch.full((len(grid.x), 1, 1), 0.1234, dtype=torch.float64)
     first = grid.gather(grid.expected(grid.x[:, 0]), move)[:, 0]
@@ -87,14 +87,14 @@ def test_noise_on_the_lattice_has_the_variance_of_the_law(name):
 
 def test_the_uniform_population_stays_uniform_without_control():
     for game, cells in (GAMES["beach bar"], GAMES["four rooms"]):
-        grid = grid_of(game, cells)
+        grid = Grid(game, cells)
         m, d = grid.x.shape
         flow = grid.scatter(torch.full((m, 1), 1 / m, dtype=torch.float64), torch.zeros(m, 1, d).double())
         np.testing.assert_allclose(grid.push(flow), 1 / m, rtol=1e-9)
 
 
 def test_grid_population_is_a_density():
-    grid = grid_of(*GAMES["four rooms"])
+    grid = Grid(*GAMES["four rooms"])
     population = grid_evaluate(grid, random_policy(grid)).population
     x = population.sample(2, 50_000, gen())
     assert x.shape == (50_000, 2) and grid.game.domain.contains(x).float().mean() > 0.999  # float32 on faces
@@ -113,7 +113,7 @@ def test_grid_population_is_a_density():
 
 
 def test_populations_of_other_kinds_are_read_at_the_cells():
-    grid = grid_of(LinearQuadratic(x_bound=4.0, a_bound=1.0, horizon=2), 200)
+    grid = Grid(LinearQuadratic(x_bound=4.0, a_bound=1.0, horizon=2), 200)
     flow = GaussianPath(torch.tensor([[0.1], [0.2], [0.3]]).double(), torch.full((3, 1, 1), 0.25).double())
     population = CellPopulation.of(grid, flow, grid.game.horizon)
     assert CellPopulation.of(grid, population, grid.game.horizon) is population
@@ -125,7 +125,7 @@ def test_populations_of_other_kinds_are_read_at_the_cells():
 
 
 def test_grid_policy_draws_by_its_probabilities():
-    grid = grid_of(*GAMES["beach bar"])
+    grid = Grid(*GAMES["beach bar"])
     policy = random_policy(grid)
     policy.shares[:, :, ::2] = 0
     policy.shares /= policy.shares.sum(-1, keepdim=True)
@@ -142,23 +142,21 @@ def test_grid_policy_draws_by_its_probabilities():
 
 def test_points_on_a_wall_count_to_the_cell_beside_it_and_points_inside_are_refused():
     game = FourRooms(walls=[((0.2, 0.2), (0.3, 0.3))])
-    grid = grid_of(game, 20)
+    grid = Grid(game, 20)
     faces = torch.tensor([[0.2, 0.25], [0.3, 0.25], [0.25, 0.2], [0.25, 0.3], [0.5, 0.5], [0.0, 0.5]])
     assert ((grid.x[grid.cell(faces)] - faces).abs() < grid.h[0]).all()
     with pytest.raises(ValueError, match="x: expected states outside the walls, got .*0.25"):
         grid.cell(torch.tensor([[0.1, 0.1], [0.25, 0.25]]))
 
 
-class Bar(BeachBar):
-    pass
+BAR = BeachBar()
+WIDE = LinearQuadratic(x_bound=1.0, a_bound=0.3)
 
 
-def test_grids_are_built_once_for_each_game():
-    assert grid_of(BeachBar(), 30) is grid_of(BeachBar(), 30)
-    assert len({id(grid_of(*key)) for key in ((BeachBar(), 30), (BeachBar(), 31), (BeachBar(bar=0.1), 30))}) == 3
-    twin = Bar()
-    twin.__class__.__name__ = "BeachBar"
-    assert repr(twin) == repr(BeachBar()) and grid_of(twin, 30) is not grid_of(BeachBar(), 30)
+def test_grids_share_tables_where_the_cells_are_the_same_and_nothing_of_the_game():
+    one, same, finer, other = (Grid(*key) for key in ((BAR, 30), (BeachBar(bar=0.1), 30), (BAR, 31), (WIDE, 30)))
+    assert one.target is same.target and one.game is not same.game and one.key == same.key
+    assert one.key != finer.key and one.key != other.key and one.target is not other.target
 
 
 def with_law(game, **laws):

@@ -11,7 +11,7 @@ from helpers import Congestion, gen
 from mfglib import exploitability
 from mfglib.exact import grid_equilibrium, grid_fictitious_play, lq_equilibrium
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.exact.tables import TablePolicy
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import best_response_gap, certifiable, require_certifiable
@@ -49,7 +49,7 @@ def bar_equilibrium():
 
 @each_game
 def test_no_policy_is_below_zero(game, cells):
-    policies = [random_policy(grid_of(game, cells), seed, spread) for seed, spread in ((0, 0.1), (1, 3.0), (2, 30.0))]
+    policies = [random_policy(Grid(game, cells), seed, spread) for seed, spread in ((0, 0.1), (1, 3.0), (2, 30.0))]
     for policy in (*policies, network(game), network(game, 1, 5), drift(game, 0.05)):
         e = exploitability(game, policy, cells=cells, error=False)
         assert e.value > 0 and np.isnan(e.error) and str(cells) in e.method
@@ -141,7 +141,7 @@ def test_mixture_is_judged_as_drawn_once_an_episode():
     np.testing.assert_allclose(e.mean, 0.25 * parts[0].mean + 0.75 * parts[1].mean, atol=1e-12)
     flat = exploitability(BAR, EpisodeMixture([left, right], [1, 3]), cells=100, error=False)
     assert flat.value == pytest.approx(e.value, rel=1e-12)
-    grid = grid_of(BAR, 100)
+    grid = Grid(BAR, 100)
     masses = [grid_evaluate(grid, p).population.mass for p in (left, right)]
     crowd = CellPopulation(grid, 0.25 * masses[0] + 0.75 * masses[1])
     gaps = [best_response_gap(BAR, p, crowd, gen(), cells=100) for p in (left, right)]

@@ -78,7 +78,7 @@ def test_game_whose_code_changed_is_another_run(tmp_path, monkeypatch):
     game = load("1")
     tiny(game, iterations=1, directory=tmp_path / "run")
     tiny(game, iterations=2, directory=tmp_path / "run")  # the same game goes on
-    with pytest.raises(ValueError, match=r"other settings \(game\)"):
+    with pytest.raises(ValueError, match=r"other settings \(behaviour, game\)"):
         tiny(load("2"), iterations=3, directory=tmp_path / "run")
 
 

@@ -30,7 +30,7 @@ from _inference_game import (
 )
 
 from mfglib.exact import grid_fictitious_play
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.games import BeachBar
 from mfglib.policies import NoisePolicy
 from mfglib.populations import CellPopulation, Particles
@@ -89,7 +89,7 @@ def test_sampling_noise_is_that_of_a_multinomial_law():
 
 
 def test_mass_in_coarser_cells_is_summed():
-    fine, coarse = grid_of(GAME, 40), grid_of(GAME, 20)
+    fine, coarse = Grid(GAME, 40), Grid(GAME, 20)
     mass = torch.rand(3, 40, dtype=torch.float64)
     torch.testing.assert_close(_inference.coarsened(coarse, fine.x, mass), mass.view(3, 20, 2).sum(2))
 

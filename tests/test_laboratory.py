@@ -11,7 +11,7 @@ from deda_fp.theory.laboratory import Dials, decay_exponent, error_floors, exper
 from deda_fp.theory.learners import learners_of, transitions
 from mfglib.exact import grid_fictitious_play, lq_fictitious_play
 from mfglib.exact.dynamic_programming import grid_evaluate
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.exact.tables import TablePolicy
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
@@ -65,7 +65,7 @@ def test_a_model_that_is_shifted_is_off_by_the_dial(name):
 
 
 def test_occupancies_are_those_of_the_grid():
-    (_, average, crowd), grid = learners_of(BAR, lambda *_: 0.0), grid_of(BAR, 40)
+    (_, average, crowd), grid = learners_of(BAR, lambda *_: 0.0), Grid(BAR, 40)
     tables = crowd.shared
     still = tables.states(average.policy)
     V, best = tables.best(still)

@@ -7,7 +7,7 @@ from scipy.stats import chisquare, wasserstein_distance
 from test_best_responses import BAR, BOUNDED, ROOMS, crowd_of
 
 from mfglib.exact.dynamic_programming import grid_best_response
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.games.base import known_moves
 from mfglib.learn.lookahead import (
@@ -207,7 +207,7 @@ def test_values_are_the_grids(game):
 def test_values_are_expectations_over_the_noise(noise):
     game = BeachBar(horizon=1, c_m=0.0, noise_bound=noise)
     values, z = fresh(game), torch.linspace(0.42, 0.58, 9)[:, None]
-    crowd = CellPopulation(grid_of(game, 60), torch.full((2, 60), 1 / 60))
+    crowd = CellPopulation(Grid(game, 60), torch.full((2, 60), 1 / 60))
     fit_values(game, crowd, values, LookaheadConfig(), gen(), steps=200)
     exact = -25 * ((z - 0.5) ** 2 + noise**2 / 3)[:, 0]  # the ends are out of reach but for 2%
     torch.testing.assert_close(values(0, z).detach(), exact, atol=0.3, rtol=0)

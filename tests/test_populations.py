@@ -177,7 +177,7 @@ def test_particles_sample_themselves():
     draws = Particles(x).sample(1, 5000, gen())
     counts = (draws[:, None] == x[1]).all(-1).sum(0)
     assert counts.sum() == 5000 and chi2.sf(((counts - 1000) ** 2 / 1000).sum(), 4) > 1e-3
-    with pytest.raises(ValueError, match=r"x: expected shape \(T\+1, n, d\), got \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"x: expected shape \(T\+1, n, d\) with n > 0, got \(5, 2\)"):
         Particles(x[0])
 
 

@@ -12,7 +12,7 @@ from matplotlib.transforms import Affine2D
 from PIL import Image
 
 from deda_fp.view import plots, rooms
-from mfglib.exact.grid import grid_of
+from mfglib.exact.grid import Grid
 from mfglib.games import FourRooms
 from mfglib.populations import CellPopulation, Particles
 
@@ -28,7 +28,7 @@ def close_figures():
 
 @pytest.fixture(scope="module")
 def uniform():
-    grid = grid_of(GAME, 20)
+    grid = Grid(GAME, 20)
     return CellPopulation(grid, torch.full((1, len(grid.x)), 1 / len(grid.x), dtype=torch.float64))
 
 

@@ -56,8 +56,10 @@ def test_a_finished_run_opened_again_is_the_same_solution(run):
     before = contents(directory)
     assert_same(tiny(directory=directory, **options), solution)
     assert contents(directory) == before
-    with pytest.raises(ValueError, match="has 3 already, more than 2"):
-        tiny(directory=directory, **options | dict(iterations=2))
+    short = tiny(directory=directory, **options | dict(iterations=2))  # its first iterations
+    pd.testing.assert_frame_equal(short.history, solution.history[:3], check_exact=True)
+    assert_same_step(list(replay(options["game"], directory))[2], short)
+    assert contents(directory) == before
 
 
 def test_a_replay_gives_back_every_iteration_and_its_certificate_bit_for_bit(run):
@@ -99,9 +101,9 @@ def test_the_best_response_that_comes_back_faces_the_population_that_it_was_trai
 
 def test_directory_holds_plain_files_and_one_checkpoint(run):
     options, directory, solution = run
-    names = sorted(file.name for file in directory.iterdir())
+    names = sorted(file.name for file in directory.iterdir() if file.name[0] != ".")
     learners = [f"learners-{k:04d}.safetensors" for k in range(4)]
-    assert names == ["checkpoint-0003.safetensors", "history.csv", *learners, "settings.json"]
+    assert names == ["checkpoint-0003.safetensors", "history.csv", "history.csv.digest", *learners, "settings.json"]
     pd.testing.assert_frame_equal(pd.read_csv(directory / "history.csv"), solution.history)
     with safe_open(directory / names[0], framework="pt") as checkpoint:
         assert {name.partition(".")[0] for name in checkpoint.keys()} >= {"average", "best_response", "population"}  # noqa: SIM118
@@ -155,7 +157,7 @@ def small(tmp_path_factory):
         (dict(seed=1), "seed"),
         (dict(averaging="linear"), "averaging"),
         (dict(averaging=constant(0.25)), "averaging"),
-        (dict(game=LinearQuadratic(horizon=3, c_m=2.0)), "game"),
+        (dict(game=LinearQuadratic(horizon=3, c_m=2.0)), "behaviour, game"),
         (dict(sizes={"cloned": dict(initial_std=0.2)}), "learners"),
         (dict(sizes={"networks": dict(hidden=(9,))}), "networks"),
         (dict(algorithm="algo-2"), "algorithm, .*learners, wanted"),
@@ -200,8 +202,11 @@ def test_without_certificates_the_same_is_learned(small, tmp_path):
     directory = shutil.copytree(small, tmp_path / "run")
     bare = tiny(iterations=1, directory=directory, certify=False)
     assert_same_step(bare, tiny(iterations=1))
-    assert bare.history[list(COLUMNS)].isna().all(axis=None)
-    assert_same(tiny(iterations=1, directory=directory), tiny(iterations=1))  # and certified again
+    assert_same(bare, tiny(iterations=1))  # what was certified stays so
+    assert tiny(iterations=1, certify=False).history[list(COLUMNS)].isna().all(axis=None)
+    longer = tiny(iterations=2, directory=directory, certify=False)
+    assert longer.history[list(COLUMNS)][2:].isna().all(axis=None)
+    assert_same(tiny(iterations=2, directory=directory), tiny(iterations=2))  # and certified again
 
 
 def test_replay_asks_for_a_finished_run_of_the_same_game(small, tmp_path):
@@ -240,8 +245,10 @@ def test_latest_is_the_newest_whole_checkpoint(tmp_path):
 
 def test_a_run_of_other_code_or_libraries_is_refused(tmp_path):
     settings = dict(seed=0, code="a", libraries={"torch": "1"}, certificate=1)
-    RunDirectory(tmp_path / "run", settings)
-    assert RunDirectory(tmp_path / "run", settings | dict(certificate=2)).certified == 1
+    RunDirectory(tmp_path / "run", settings).close()
+    again = RunDirectory(tmp_path / "run", settings | dict(certificate=2))
+    assert again.certified == 1
+    again.close()
     for change in (dict(code="b"), dict(libraries={"torch": "2"})):
         with pytest.raises(ValueError, match=rf"other settings \({next(iter(change))}\)"):
             RunDirectory(tmp_path / "run", settings | change)

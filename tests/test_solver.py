@@ -19,7 +19,7 @@ from mfglib.learn.flow import FlowConfig, FlowPopulation, TimeFlow
 from mfglib.learn.lookahead import LookaheadPolicy
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.policies import EpisodeMixture
-from mfglib.populations import Particles
+from mfglib.populations import GaussianPath, Particles
 from mfglib.protocols import ModuleState
 from mfglib.rollout import rollout
 from mfglib.schedules import constant
@@ -236,11 +236,15 @@ class Broken(LinearQuadratic):
 
     def reward(self, t, x, a, population):
         reward = super().reward(t, x, a, population)
-        return reward * math.nan if self.what == "reward" and t == self.broken_at else reward
+        return reward * math.nan if self.breaks("reward", t, population) else reward
 
     def step(self, t, x, a, population, generator):
         x = super().step(t, x, a, population, generator)
-        return x * math.inf if self.what == "step" and t == self.broken_at else x
+        return x * math.inf if self.breaks("step", t, population) else x
+
+    def breaks(self, what, t, population):
+        """Not yet in the trial that comes before."""
+        return self.what == what and t == self.broken_at and not isinstance(population, GaussianPath)
 
 
 @pytest.mark.parametrize(("what", "iteration", "learner"), [("reward", 1, "best response"), ("step", 0, "flow")])

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mfglib.checks import integer, require_time, vector
-from mfglib.protocols import Game, Population, check_game
+from mfglib.protocols import Game, Population
 from mfglib.seeds import generator
+from mfglib.trial import check_game
 
 try:
     import gymnasium

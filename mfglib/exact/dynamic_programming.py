@@ -124,7 +124,7 @@ def actions_of(grid: Grid, policy: Policy, samples: float | None = None, seed: i
     `samples` times m draws at each time, shared out by mass, at least one a cell: while the population is in a few
     cells, the same number in each would leave most of it to a few draws."""
     m = len(grid.x)
-    if isinstance(policy, TablePolicy) and policy.grid is grid:
+    if isinstance(policy, TablePolicy) and policy.grid.key == grid.key:
         return lambda t, mass: policy.at(t)
     S = samples or SAMPLES[grid.state_dim]
     act = sampler(policy, generator(seed, "actions on a grid"))

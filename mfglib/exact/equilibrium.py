@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
-from mfglib.exact.grid import Grid, grid_of
+from mfglib.exact.grid import Grid
 from mfglib.exact.grid_learners import GridResponse, LastResponse, MirrorResponse, OccupancyAverage, OwnCrowd, still
 from mfglib.exact.tables import TablePolicy
 from mfglib.fictitious_play import fictitious_play
@@ -172,7 +172,7 @@ def _row(grid: Grid, k: int, gap: float, play: Evaluation) -> dict[str, Any]:
 
 
 def _grid(game: Any, cells: int | None) -> Grid:
-    return grid_of(game, CELLS.get(getattr(game, "state_dim", 0)) if cells is None else cells)
+    return Grid(game, CELLS.get(getattr(game, "state_dim", 0)) if cells is None else cells)
 
 
 def _levels(game: Any, cells: int | None) -> list[Grid]:
@@ -183,6 +183,6 @@ def _levels(game: Any, cells: int | None) -> list[Grid]:
         if odd or half < COARSEST[game.state_dim]:
             return grids
         try:
-            grids.insert(0, grid_of(game, half))
+            grids.insert(0, Grid(game, half))
         except ValueError:  # too coarse for the walls
             return grids

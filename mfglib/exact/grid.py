@@ -27,7 +27,7 @@ ALL = slice(None)
 
 
 class Grid(Cells):
-    """Cells of a bounded game (see `BoundedGame`) of state dimension 1 or 2; cached by `grid_of`.
+    """Cells of a bounded game (see `BoundedGame`) of state dimension 1 or 2; cached by `Grid`.
 
     Beside what `Cells` has: `initial`: (m,) mass of μ_0, `actions`: (A, k) lattice of actions, `target`: (m, L) the
     cell where each lattice displacement ends; `noise_target`: (m, W) the same of the lattice of the noise, `weights`:
@@ -129,17 +129,29 @@ class Grid(Cells):
 
     def _ends(self, half: np.ndarray) -> Tensor:
         """The cells where moves by −half..half: (d,) lattice steps end, in units of the spacing: (m, Π(2 half + 1))."""
-        offsets = torch.from_numpy(np.indices(2 * half + 1).reshape(self.state_dim, -1).T - half).double()
-        centres = torch.from_numpy(self.coordinates + 0.5)
-        target = torch.empty(len(centres), len(offsets), dtype=torch.int32)
-        size = max(1, (1 << 14) // len(offsets))
-        for first in range(0, len(centres), size):  # in chunks, for memory and speed
-            start = centres[first : first + size].repeat_interleave(len(offsets), 0)
-            ends = self.units.move(start, offsets.repeat(len(start) // len(offsets), 1)).numpy()
-            if (np.abs(ends % 1 - 0.5) > 1e-6).any():  # not a centre: `Domain.move` gave up
-                raise ValueError(f"game: expected at most {MAX_REFLECTIONS} reflections a move, for a grid, got more")
-            target[first : first + size].view(-1).copy_(torch.from_numpy(self.index[tuple(ends.astype(int).T)]))
-        return target
+        key = (self.key, *half.tolist())
+        if key not in _ENDS:
+            while len(_ENDS) >= 8:
+                _ENDS.pop(next(iter(_ENDS)))
+            _ENDS[key] = _ends(self, half)
+        return _ENDS[key]
+
+
+_ENDS: dict[tuple, Tensor] = {}  # they follow from the cells alone, and take most of the time
+
+
+def _ends(cells: Cells, half: np.ndarray) -> Tensor:
+    offsets = torch.from_numpy(np.indices(2 * half + 1).reshape(cells.state_dim, -1).T - half).double()
+    centres = torch.from_numpy(cells.coordinates + 0.5)
+    target = torch.empty(len(centres), len(offsets), dtype=torch.int32)
+    size = max(1, (1 << 14) // len(offsets))
+    for first in range(0, len(centres), size):  # in chunks, for memory and speed
+        start = centres[first : first + size].repeat_interleave(len(offsets), 0)
+        ends = cells.units.move(start, offsets.repeat(len(start) // len(offsets), 1)).numpy()
+        if (np.abs(ends % 1 - 0.5) > 1e-6).any():  # not a centre: `Domain.move` gave up
+            raise ValueError(f"game: expected at most {MAX_REFLECTIONS} reflections a move, for a grid, got more")
+        target[first : first + size].view(-1).copy_(torch.from_numpy(cells.index[tuple(ends.astype(int).T)]))
+    return target
 
 
 def on_lattice(quantiles: np.ndarray, std: float, h: float) -> np.ndarray:
@@ -165,20 +177,6 @@ def on_lattice(quantiles: np.ndarray, std: float, h: float) -> np.ndarray:
         else:
             low = factor
     return (weights + weights[::-1]) / 2
-
-
-_GRIDS: dict[tuple[type, str, int | None], Grid] = {}
-
-
-def grid_of(game: Any, cells: int | None = None) -> Grid:
-    """The grid of a game, built once for all games of the same class and repr; the last four are kept."""
-    key = (type(game), repr(game), cells)
-    if key not in _GRIDS:
-        grid = Grid(game, cells)
-        while len(_GRIDS) >= 4:
-            _GRIDS.pop(next(iter(_GRIDS)))
-        _GRIDS[key] = grid
-    return _GRIDS[key]
 
 
 def require_grid_game(game: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mfglib.checks import integer
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
-from mfglib.exact.grid import Grid, grid_of, require_grid_game
+from mfglib.exact.grid import Grid, require_grid_game
 from mfglib.exact.tables import TablePolicy
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.bounded import BoundedGame
@@ -67,14 +67,14 @@ class GridJudge:
     ) -> Exploitability:
         """See `mfglib.exploitability`."""
         cells = integer("cells", self._cells(CERTIFIED[self.game.state_dim]), at_least=4)
-        grid, method = self._home(cells, policy), f"exact best response on a grid of {cells} cells a side"
+        grid, method = Grid(self.game, cells), f"exact best response on a grid of {cells} cells a side"
         if not error:
             gap, best, value, mean = _judged(grid, policy, seed, 0, device)
             return Exploitability(gap, best, value, float("nan"), method, mean)
         try:
             if cells % 2:
                 raise ValueError(f"got {cells}, an odd number")
-            coarse = grid_of(self.game, cells // 2)
+            coarse = Grid(self.game, cells // 2)
         except ValueError as reason:
             raise ValueError(
                 f"cells: expected a number with a grid of half of it, for the error; pass another or error=False: "
@@ -92,21 +92,13 @@ class GridJudge:
         self, policy: Policy, population: Population, random: torch.Generator, samples: int | None = None, **_: Any
     ) -> float:
         """See `mfglib.best_response_gap`."""
-        grid = self._home(self._cells(CERTIFIED[self.game.state_dim]), population, policy)
+        grid = Grid(self.game, self._cells(CERTIFIED[self.game.state_dim]))
         crowd = CellPopulation.of(grid, population, self.game.horizon)
         value = grid_evaluate(grid, _players(policy, random), crowd, samples=samples).value
         return max(grid_best_response(grid, crowd).value - value, 0.0)
 
     def _cells(self, default: int) -> int:
         return default if self.cells is None else self.cells
-
-    def _home(self, cells: int, *owners: Any) -> Grid:
-        """The game's grid: that of a policy or population which lives on it, and is exact there, or else a new one."""
-        for owner in owners:
-            grid = getattr(owner, "grid", None)
-            if grid is not None and max(grid.shape) == cells and repr(grid.game) == repr(self.game):
-                return grid
-        return grid_of(self.game, cells)
 
     # --- tables, for the theory
 
@@ -115,7 +107,7 @@ class GridJudge:
         """Of the tables; ValueError for more than one state coordinate or action."""
         if self.game.state_dim != 1 or self.game.action_dim != 1:
             raise ValueError(f"game: expected one state coordinate and one action, got {self.game!r}")
-        return grid_of(self.game, integer("cells", self._cells(TABULATED), at_least=10))
+        return Grid(self.game, integer("cells", self._cells(TABULATED), at_least=10))
 
     def tabulate(self, policy: Policy, seed: int = 0) -> TablePolicy:
         """The policy in each cell: by quantiles where its law is explicit, else by draws."""

@@ -37,8 +37,9 @@ def _copied(value: bytes, shape: tuple[int, ...], dtype: torch.dtype, device: to
 
 
 def game_repr(game: Any) -> str:
-    """The class of a game and the attributes named as its parameters: its repr."""
-    values = {name: getattr(game, name) for name in inspect.signature(type(game)).parameters}
+    """The class of a game and the attributes named as its parameters, as far as it has them: its repr."""
+    names = inspect.signature(type(game)).parameters
+    values = {name: getattr(game, name) for name in names if hasattr(game, name)}
     for name, v in values.items():
         if isinstance(v, np.ndarray):
             values[name] = v.item() if v.size == 1 else v.tolist()

@@ -17,7 +17,8 @@ class Cells:
     """A lattice of `cells` along the longest side of a domain, without those in walls.
 
     shape: (d,) cells a side, h: (d,) their widths, `volume` of one, x: (m, d) centres of the free cells, coordinates:
-    (m, d) their places in the lattice, index: `shape` integers, the number of each cell, −1 in walls.
+    (m, d) their places in the lattice, index: `shape` integers, the number of each cell, −1 in walls. Lattices with the
+    same `key` have the same cells.
 
     Raises ValueError if the lines miss a wall.
     """
@@ -40,6 +41,8 @@ class Cells:
         self.index[tuple(self.coordinates.T)] = np.arange(len(self.coordinates))
         self.x = torch.from_numpy(domain.lower + (self.coordinates + 0.5) * self.h)
         self.volume = float(self.h.prod())
+        corners = (domain.lower, domain.upper, domain.walls)
+        self.key = (*self.shape.tolist(), *(v.tobytes() for v in corners))
         self._indices: dict[torch.device, Tensor] = {}
 
     def __deepcopy__(self, memo: dict) -> "Cells":

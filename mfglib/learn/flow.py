@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import require_finite, require_positive, require_time
+from mfglib.checks import integer, require_finite, require_positive, require_states, require_time
 from mfglib.games.domain import Domain
-from mfglib.learn.networks import TimeFeatures, mlp
+from mfglib.learn.networks import TimeFeatures, mlp, unit_of
 from mfglib.learn.spline import spline, spline_inverse
 from mfglib.learn.unfold import Unfold
 from mfglib.protocols import Game, ModuleState, Policy
@@ -85,12 +85,15 @@ class TimeFlow(nn.Module):
         """Log-density in the game's own units: (n, d) -> (n,); −inf outside the domain and in its walls."""
         x = self._states("x", x)
         result = self._to_base(require_time(t, self.horizon), self._unfolded(x))[1] - self.log_volume
-        return torch.where(self.unfold.contains(x), result, -torch.inf) if self.unfold else result
+        if not self.unfold:
+            return result
+        return torch.where(self.unfold.contains(x) | x.isnan().any(-1), result, -torch.inf)
 
     @torch.no_grad()
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent states of the population at time t: (n, d)."""
-        return self.from_base(t, torch.randn(n, self.state_dim, generator=generator, device=self.loc.device))
+        shape = integer("n", n, at_least=0), self.state_dim
+        return self.from_base(t, torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device))
 
     def mean(self, t: int) -> Tensor:
         """Mean state (d,), by quadrature over the base when the flow was fitted."""
@@ -109,8 +112,7 @@ class TimeFlow(nn.Module):
 
     def _states(self, name: str, x: Tensor) -> Tensor:
         """x as this flow computes; ValueError if it is not (n, d)."""
-        if x.ndim != 2 or x.shape[1] != self.state_dim:
-            raise ValueError(f"{name}: expected shape (n, {self.state_dim}), got {tuple(x.shape)}")
+        require_states(name, x, self.state_dim)
         return x.to(self.loc)
 
     def _unfolded(self, x: Tensor) -> Tensor:
@@ -214,7 +216,7 @@ def fit_flow(
         flow.scale.copy_((y.amax(1) - flow.loc).clamp_min(1e-6))
     else:
         flow.loc.copy_(y.mean(1))
-        flow.scale.copy_(y.std(1).clamp_min(1e-6))
+        flow.scale.copy_(torch.maximum(y.std(1), 1e-6 * unit_of(y.std((0, 1)), y.mean((0, 1)))))
     y = _sort(y, config.batch)
     optimizer = torch.optim.Adam(flow.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARM_UP, 1 - step / steps))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import number, require_finite, require_positive, require_time
 from mfglib.games.base import clip, constant, known_moves
-from mfglib.learn.networks import Networks, StateFeatures, head, mlp
+from mfglib.learn.networks import Networks, StateFeatures, head, mlp, unit_of
 from mfglib.populations import Repeated
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.schedules import budget
@@ -165,7 +165,7 @@ def lookahead(game: Game, population: Population, values: PostDecisionValues, t:
     M = a.shape[1]
     each, a = x.repeat_interleave(M, 0), clip(a.flatten(0, 1), game.a_bound)
     crowd = Repeated(population, each, lambda t: population.log_prob(t, x).repeat_interleave(M))  # asked once a state
-    Q = game.reward(t, each, a, crowd) + values(t, game.moved(t, each, a, crowd))
+    Q = game.reward(t, each, a, crowd).to(x) + values(t, game.moved(t, each, a, crowd))
     return Q.view(-1, M)
 
 
@@ -194,7 +194,7 @@ def fit_values(
         z = torch.cat([game.domain.uniform(inside, generator), crowd])
         target = _next_values(game, population, values, config, t + 1, _pushed(game, z, generator), generator)
         require_finite("best response: the rewards", target)
-        values.shift[t], values.unit[t] = target.mean(), target.std().clamp_min(1e-6)
+        values.shift[t], values.unit[t] = target.mean(), unit_of(target.std(), target.mean())
         target = (target - values.shift[t]) / values.unit[t]
         losses.append(_regress(values.nets[t], values.features(z), target, config, steps, generator))
     result = float(torch.stack(losses).mean())
@@ -224,7 +224,7 @@ def _next_values(
 ) -> Tensor:  # fmt: skip
     """V_t(x), (n, d) -> (n,): the best Q of the candidates, or their smoothed maximum τ log mean exp(Q/τ)."""
     if t == game.horizon:
-        return game.reward(t, x, x.new_zeros(len(x), game.action_dim), population)
+        return game.reward(t, x, x.new_zeros(len(x), game.action_dim), population).to(x)
     result, tau = [], values.temperature
     for part in x.split(CHUNK):
         Q = lookahead(game, population, values, t, part, candidates(game, part, config.candidates, generator))

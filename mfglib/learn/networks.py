@@ -7,11 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import integer, require_positive, require_time
+from mfglib.checks import integer, require_positive, require_states, require_time
 from mfglib.policies import NoisePolicy
 from mfglib.protocols import Game
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
+
+
+def unit_of(std: Tensor, centre: Tensor) -> Tensor:
+    """Standard deviations as units to divide by, of any scale; where there is none to speak of, the size of the centre,
+    or 1 if that is 0 too."""
+    size = centre.abs()
+    return torch.where(std > 1e-6 * size, std, torch.where(size > 0, size, 1.0))
 
 
 class TimeFeatures(nn.Module):
@@ -25,7 +32,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, t: int | Tensor, n: int) -> Tensor:
         """t: an integer for all, or (n,) integers; returns (n, width)."""
-        if isinstance(t, int):
+        if not isinstance(t, Tensor):
             require_time(t, len(self.table) - 1)
         return self.table[t].expand(n, self.width)
 
@@ -101,7 +108,7 @@ class Networks:
             still = NoisePolicy(torch.zeros(game.action_dim))
             random = generator(seed, 0, "normalisation", device=device)
             x = rollout(game, still, n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
-            centre, scale, edges = x.mean(0), x.std(0).clamp_min(1e-6), ()
+            centre, scale, edges = x.mean(0), unit_of(x.std(0), x.mean(0)), ()
         else:
             lower, upper = (torch.as_tensor(v, dtype=torch.float32) for v in (domain.lower, domain.upper))
             centre, scale = (lower + upper) / 2, (upper - lower) / 2
@@ -125,6 +132,7 @@ class StateFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, d) -> (n, width)."""
+        require_states("x", x, len(self.centre))
         x = x.to(self.centre)
         z = (x - self.centre) / self.scale
         angles = [math.pi * j * z for j in range(1, self.frequencies + 1)]

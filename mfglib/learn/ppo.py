@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mfglib.checks import number, require_finite, require_positive
 from mfglib.learn.densities import GaussianPolicy
-from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp
+from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp, unit_of
 from mfglib.policies import MeanPolicy, gaussian_log_prob
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.rollout import Rollout, rollout
@@ -164,10 +164,10 @@ def _batch(
         advantage[s] = later
     target = advantage + value[:-1]
     critic.shift.copy_(target.mean(1))
-    critic.unit.copy_(target.std(1).clamp_min(1e-6))
+    critic.unit.copy_(unit_of(target.std(1), critic.shift))
     target = (target - critic.shift[:, None]) / critic.unit[:, None]
     advantage = _without_state(advantage, play.x[:-1])
-    advantage = advantage / advantage.std(1, keepdim=True).clamp_min(1e-6)
+    advantage = advantage / unit_of(advantage.std(1, keepdim=True), advantage.mean(1, keepdim=True))
     return t, x, a, log_prob, advantage.flatten(), target.flatten()
 
 
@@ -177,7 +177,8 @@ def _without_state(advantage: Tensor, x: Tensor) -> Tensor:
     A baseline on top of the critic's (in the spirit of Duan et al., arXiv 1604.06778): the state alone is no merit of
     the action, and where rewards range widely the critic's error would drown what the action did.
     """
-    z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True).clamp_min(1e-6)
+    centre = x.mean(1, keepdim=True)
+    z = (x - centre) / unit_of(x.std(1, keepdim=True), centre)
     features = torch.cat([torch.ones_like(z[..., :1]), z, z.square()], dim=-1)  # (T, n, 1 + 2d)
     gram = features.mT @ features / features.shape[1] + 1e-4 * torch.eye(features.shape[-1], device=x.device)
     weights = torch.linalg.solve(gram, features.mT @ advantage[..., None] / features.shape[1])

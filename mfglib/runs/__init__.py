@@ -5,8 +5,8 @@ from mfglib.sources import on_demand
 __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
-        "mfglib.runs.directory": "RunDirectory learners_file",
-        "mfglib.runs.files": "replacing write",
+        "mfglib.runs.directory": "RunDirectory learners_file read_settings",
+        "mfglib.runs.files": "DamagedFile read_table replacing write write_table",
         "mfglib.runs.identity": "describe",
     },
 )

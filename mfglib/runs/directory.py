@@ -1,18 +1,18 @@
 """Run directories: settings in, a resumable run out. safetensors and JSON only; nothing here can execute code."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from filelock import FileLock, Timeout
 
-from mfglib.runs.files import replacing, write
+from mfglib.runs.files import DamagedFile, Parts, read_parts, write, write_parts, write_table
+from mfglib.trial import same_behaviour
 
-Parts = dict[str, dict[str, Tensor]]  # of each learner
+WRITTEN = (  # by runs and by what measures them; all that `overwrite` deletes, the settings last
+    *("checkpoint-*.safetensors", "learners-*.safetensors", "history.csv*", "errors.csv*", ".*.part", "settings.json"),
+)
 
 
 class RunDirectory:
@@ -23,70 +23,142 @@ class RunDirectory:
     and renamed, so that a run killed at any moment leaves a whole one. Random numbers derive from (seed, iteration,
     purpose): there is no other state. What was learned stays, so that every iteration can be measured later.
 
-    `settings["certificate"]` does not make a run another one: it says how the history was certified.
+    The directory is locked until `close`, or until the process is gone. `settings["certificate"]` does not make a run
+    another one: it says how the history was certified.
 
-    Raises ValueError if the directory holds another run, unless `overwrite`, or something else.
+    Raises ValueError if the directory holds another run or a damaged one, unless `overwrite`, which then deletes what
+    runs write; if it holds something else; and if another process is writing to it.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
-        self.path, self.settings = Path(path), json.loads(json.dumps(settings))
+        if not str(path):
+            raise ValueError("directory: expected a path, got an empty one")
+        self.path, self.settings = Path(path).expanduser(), json.loads(json.dumps(settings))
         self.certified: Any = self.settings["certificate"]
-        file = self.path / "settings.json"
-        if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            names = sorted((found.keys() | self.settings.keys()) - {"certificate"})
-            different = [name for name in names if found.get(name) != self.settings.get(name)]
-            if different and not overwrite:
-                raise ValueError(
-                    f"directory: {self.path} holds a run with other settings ({', '.join(different)}); "
-                    f"choose another directory, or pass overwrite=True to delete that run"
-                )
-            if different:
-                _remove(self.path)
-            else:
-                self.certified = found.get("certificate")
-        elif self.path.is_dir() and any(f.suffix != ".part" for f in self.path.iterdir()):
-            raise ValueError(f"directory: {self.path} is not empty and holds no run; choose another one")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
+        if not self._written() and any(file.name[0] != "." for file in self.path.iterdir()):
+            raise ValueError(f"directory: {self.path} is not empty and holds no run; choose another one")
+        self._lock = FileLock(self.path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"directory: expected one that no other process writes to, got {self.path}; wait for that run to end, "
+                f"or choose another"
+            ) from None
+        try:
+            self._open(overwrite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, overwrite: bool) -> None:
+        file = self.path / "settings.json"
+        try:
+            found = read_settings(self.path) if file.exists() else None
+            if found is None and any(file.name[0] != "." for file in self._written()):
+                raise DamagedFile(file, "it is missing")
+            self._compare(found or self.settings)
+            self.state, self.rows = self._load()
+        except (ValueError, FileNotFoundError):
+            if not overwrite:
+                raise
+            for old in self._written():
+                old.unlink()
+            self.state, self.rows, found = {}, [], None
+        if found is None:
             write(file, json.dumps(self.settings, indent=1))
+        else:
+            self.certified = found.get("certificate")
+
+    def _written(self) -> list[Path]:
+        return [file for pattern in WRITTEN for file in self.path.glob(pattern)]
+
+    def _compare(self, found: dict[str, Any]) -> None:
+        names = sorted((found.keys() | self.settings.keys()) - {"certificate"})
+        different = [name for name in names if not _same(name, found.get(name), self.settings.get(name))]
+        if different:
+            raise ValueError(
+                f"directory: {self.path} holds a run with other settings ({', '.join(different)}); "
+                f"choose another directory, or pass overwrite=True to delete that run"
+            )
+
+    def _load(self) -> tuple[Parts, list[dict[str, Any]]]:
+        """The newest checkpoint's state and history, once all that the run has kept is known to be whole; both empty if
+        there is none."""
+        file = self.latest()
+        if file is None:
+            return {}, []
+        state, rows = read_parts(file, iteration_of(file), self.settings.get("device", "cpu"))
+        if [row["iteration"] for row in rows] != list(range(iteration_of(file) + 1)):
+            raise DamagedFile(file, "its history is not that of its iteration")
+        for row in rows:
+            read_learners(self.path, row["iteration"])
+        return state, rows
+
+    def close(self) -> None:
+        self._lock.release()
 
     def latest(self) -> Path | None:
         """The newest whole checkpoint."""
-        return max(self.path.glob("checkpoint-*.safetensors"), default=None)
+        return newest(self.path)
 
     def save(self, learners: dict[str, Any], faced: Any, rows: list[dict[str, Any]]) -> None:
         """Write what is to be kept of the learners after iteration rows[-1], and of the population that its best
         response was trained against (None in iteration 0), then drop the checkpoint before it."""
-        before = self.latest()
+        before, k = self.latest(), rows[-1]["iteration"]
         (self.path / "history.csv").unlink(missing_ok=True)  # of a shorter run, which this one extends
-        k = rows[-1]["iteration"]
         learned = {part: getattr(learner, "learned", learner.state)() for part, learner in learners.items()}
-        _save(learners_file(self.path, k), learned)
-        file = self.path / f"checkpoint-{k:04d}.safetensors"
+        write_parts(learners_file(self.path, k), learned, k)
         state = {part: learner.state() for part, learner in learners.items()}
-        state |= {} if faced is None else {"faced": faced.state()}
-        _save(file, state, metadata={"history": json.dumps(rows)})
-        if before is not None and before != file:
+        self.checkpoint(state | ({} if faced is None else {"faced": faced.state()}), rows)
+        if before is not None and iteration_of(before) != k:
             before.unlink()
 
-    def load(self, device: str) -> tuple[Parts, list[dict[str, Any]]]:
-        """The newest checkpoint's state and history; both empty if there is none."""
-        file = self.latest()
-        if file is None:
-            return {}, []
-        with safe_open(file, framework="pt", device=device) as stored:
-            return _parts(stored), json.loads(stored.metadata()["history"])
+    def checkpoint(self, state: Parts, rows: list[dict[str, Any]]) -> None:
+        k = rows[-1]["iteration"]
+        write_parts(self.path / f"checkpoint-{k:04d}.safetensors", state, k, rows)
 
     def certify(self, state: Parts, rows: list[dict[str, Any]]) -> None:
         """Keep a history that was certified anew by the judge of today."""
         (self.path / "history.csv").unlink(missing_ok=True)
-        _save(self.path / f"checkpoint-{rows[-1]['iteration']:04d}.safetensors", state, {"history": json.dumps(rows)})
+        self.checkpoint(state, rows)
         write(self.path / "settings.json", json.dumps(self.settings, indent=1))
         self.certified = self.settings["certificate"]
 
     def finish(self, rows: list[dict[str, Any]]) -> None:
-        write(self.path / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+        write_table(self.path / "history.csv", pd.DataFrame(rows))
+
+
+def _same(name: str, found: Any, wanted: Any) -> bool:
+    if name == "behaviour" and isinstance(found, dict):  # of the game, in numbers that are rounded
+        return same_behaviour(found, wanted)
+    return found == wanted
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """The settings of the run in a directory; raises DamagedFile, or FileNotFoundError."""
+    file = directory / "settings.json"
+    try:
+        found = json.loads(file.read_bytes().decode())
+    except ValueError as error:  # JSON, or UTF-8
+        raise DamagedFile(file, error) from error
+    if not isinstance(found, dict):
+        raise DamagedFile(file, f"it holds a {type(found).__name__}")
+    return found
+
+
+def newest(directory: Path) -> Path | None:
+    """The newest checkpoint of a run."""
+    return max(directory.glob("checkpoint-*.safetensors"), default=None)
+
+
+def iteration_of(file: Path) -> int:
+    """k of checkpoint-KKKK or learners-KKKK; DamagedFile for another name."""
+    name = file.stem.rpartition("-")[2]
+    if not name.isdigit():
+        raise DamagedFile(file, "its name has no iteration")
+    return int(name)
 
 
 def learners_file(directory: Path, k: int) -> Path:
@@ -94,32 +166,6 @@ def learners_file(directory: Path, k: int) -> Path:
     return directory / f"learners-{k:04d}.safetensors"
 
 
-def read_learners(directory: Path, k: int, device: str) -> Parts:
-    """What iteration k has learned; FileNotFoundError names the file if it is missing."""
-    file = learners_file(directory, k)
-    if not file.exists():
-        raise FileNotFoundError(f"{file} is missing: the run kept no learners of iteration {k}")
-    with safe_open(file, framework="pt", device=device) as stored:
-        return _parts(stored)
-
-
-def _parts(stored: Any) -> Parts:
-    parts: Parts = {}
-    for name in stored.keys():  # noqa: SIM118 (not a dict)
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = stored.get_tensor(name)
-    return parts
-
-
-def _save(file: Path, parts: Parts, metadata: dict[str, str] | None = None) -> None:
-    tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
-    with replacing(file) as temporary:
-        save_file(tensors, temporary, metadata)
-
-
-def _remove(directory: Path) -> None:
-    """Delete a run directory; killed half-way, it is gone under its own name all the same."""
-    aside = directory.with_name(directory.name + ".removed")
-    shutil.rmtree(aside, ignore_errors=True)
-    directory.rename(aside)
-    shutil.rmtree(aside)
+def read_learners(directory: Path, k: int, device: str = "cpu") -> Parts:
+    """What iteration k has learned; FileNotFoundError names the file if it is missing, DamagedFile if it is damaged."""
+    return read_parts(learners_file(directory, k), k, device)[0]

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import re
+import sysconfig
 import textwrap
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from mfglib.recipes import Recipe
 from mfglib.sources import PACKAGES, fingerprint, libraries, remember, sources
+from mfglib.trial import behaviour
 
 remember()  # what runs is what was read now, whatever is edited since
 
@@ -23,6 +25,7 @@ def settings_of(recipe: Recipe, learners: dict[str, Any]) -> dict[str, Any]:
     modules = ["mfglib.fictitious_play", *modules_of(recipe.game, *learners.values(), recipe.averaging)]
     return dict(
         game=describe(recipe.game),
+        behaviour=behaviour(recipe.game),
         wanted={part: name if isinstance(name, str) else None for part, name in recipe.wanted.items()},
         learners={part: describe_learner(learner) for part, learner in learners.items()},
         averaging=describe_learner(recipe.averaging),
@@ -44,7 +47,7 @@ def describe_learner(learner: object) -> dict[str, Any]:
     """The class of a learner, its configuration and other plain attributes, and a hash of its methods if it is not one
     of this project's."""
     kind, config = type(learner), getattr(learner, "config", None)
-    plain = {n: v for n, v in vars(learner).items() if isinstance(v, (bool, int, float, str, tuple)) and n[0] != "_"}
+    plain = {n: v for n, v in vars(learner).items() if isinstance(v, (*PLAIN, tuple)) and n[0] != "_"}
     plain.pop("training", None)  # of any nn.Module
     own = [k for k in kind.__mro__ if k.__module__.split(".")[0] not in (*PACKAGES, "torch", "builtins", "typing")]
     members = {name: getattr(f, "fget", f) for k in reversed(own) for name, f in vars(k).items()}
@@ -57,12 +60,17 @@ def describe_learner(learner: object) -> dict[str, Any]:
 
 
 def describe(game: object) -> dict[str, Any]:
-    """The class of a game, its public attributes as JSON values, and a hash of its methods' source where there is one:
-    what a run directory must match to resume."""
+    """The class of a game, its attributes as JSON values, private ones too where they are numbers, texts or arrays, and
+    a hash of its methods' source, with the constants and functions that they use: what a run directory must match to
+    resume, beside what the game does (`mfglib.trial.behaviour`)."""
     public = {name: _member(game, name) for name in dir(game) if not name.startswith("_")}
     values = {name: _jsonable(value) for name, value in public.items() if not callable(value)}
+    private = {n: _jsonable(v) for n, v in getattr(game, "__dict__", {}).items() if n[0] == "_" and _is_constant(v)}
     methods = {name: _source(value) for name, value in public.items() if callable(value)}
-    return {"class": type(game).__qualname__, "methods": _digest(methods), **values}
+    return {"class": type(game).__qualname__, "methods": _digest(methods), **values, **private}
+
+
+LARGE = 1000  # entries of an array that is not written out, but hashed
 
 
 def _digest(texts: dict[str, str]) -> str:
@@ -77,18 +85,50 @@ def _member(game: object, name: str) -> Any:
         return f"{type(reason).__name__}: {reason}"
 
 
-def _source(function: Any) -> str:
-    """Source, or else bytecode, as text."""
+def _source(function: Any, seen: tuple[Any, ...] = ()) -> str:
+    """Source, or else bytecode, as text, and the constants and functions that it uses from around it; of what is in
+    this project or a library, whose code and version are known otherwise, the name."""
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    code = getattr(function, "__code__", None)
+    if code is None or function in seen or _is_of_library(function):
+        return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
     try:
-        return inspect.getsource(function)
+        text = inspect.getsource(function)
     except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {_jsonable(code.co_consts)}"
+        text = f"{code.co_code.hex()} {code.co_names} {_jsonable(code.co_consts)}"
+    around = inspect.getclosurevars(function)
+    for name, value in sorted((around.globals | around.nonlocals).items()):
+        if _is_constant(value):
+            text += f"\n{name} = {_jsonable(value)}"
+        elif inspect.isfunction(value):
+            text += f"\n{name}: {_source(value, (*seen, function))}"
+    return text
+
+
+def _is_of_library(function: Any) -> bool:
+    top = (getattr(function, "__module__", None) or "").partition(".")[0]
+    return top in PACKAGES or function.__code__.co_filename.startswith(LIBRARIES)
+
+
+LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+PLAIN = bool, int, float, complex, str, bytes, np.generic
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, (list, tuple, set, frozenset, dict)):
+        return all(map(_is_constant, [*value, *(value.values() if isinstance(value, dict) else ())]))
+    return value is None or isinstance(value, (*PLAIN, np.ndarray, torch.Tensor))
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        return value.tolist()
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return value.tolist() if value.size <= LARGE else [*value.shape, hashlib.blake2b(value.tobytes()).hexdigest()]
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, dict):
+        return {str(name): _jsonable(v) for name, v in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (bool, int, float, str, type(None))):

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from torch import nn
 
 from mfglib.fictitious_play import Step
 from mfglib.protocols import Game
 from mfglib.recipes import PARTS, Recipe
-from mfglib.runs.directory import read_learners
+from mfglib.runs.directory import read_learners, read_settings
+from mfglib.runs.files import read_table
 from mfglib.runs.identity import describe
 from mfglib.schedules import Steps
 from mfglib.seeds import Random
+from mfglib.trial import behaviour, same_behaviour
 
 
 def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
@@ -28,11 +29,12 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     Raises ValueError if there is no such run, if it is one of another game, or without an object that it needs;
     FileNotFoundError, naming the file, if an iteration's learners are missing.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     if not (directory / "history.csv").exists():
         raise ValueError(f"directory: expected a finished run, got {directory}, which has no history.csv")
-    settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
-    if settings["game"] != json.loads(json.dumps(describe(game))):
+    settings, length = read_settings(directory), len(read_table(directory / "history.csv"))
+    described = json.loads(json.dumps(describe(game)))
+    if settings["game"] != described or not same_behaviour(settings["behaviour"], behaviour(game)):
         raise ValueError(f"directory: expected a run of {game!r}, got one of {settings['game']['class']}")
     wanted, learners = settings["wanted"] | {part: own[part] for part in PARTS if part in own}, settings["learners"]
     for part in [part for part in PARTS if wanted[part] is None]:
@@ -41,7 +43,7 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     sizes = {settings["wanted"][part]: learners[part]["config"] for part in PARTS}
     sizes["networks"] = settings["networks"]
     recipe = Recipe(game, wanted, averaging, sizes, settings["seed"], settings["device"])
-    return steps(recipe, directory, len(pd.read_csv(directory / "history.csv")))
+    return steps(recipe, directory, length)
 
 
 def steps(recipe: Recipe, directory: Path, iterations: int, first: int = 0) -> Iterator[Step]:
