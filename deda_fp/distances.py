@@ -8,6 +8,7 @@ import torch
 from scipy.stats import norm, wasserstein_distance
 from torch import Tensor
 
+from mfglib.checks import require_states
 from mfglib.exact import LQEquilibrium
 from mfglib.exact.grid import Grid
 from mfglib.learn.flow import TimeFlow
@@ -16,7 +17,17 @@ from mfglib.protocols import Policy, Population
 
 
 def wasserstein(x: Tensor, y: Tensor) -> float:
-    """W1 between the empirical measures of x: (n, d) and y: (m, d); exact, by quantiles if d = 1, else by POT."""
+    """W1 between the empirical measures of x: (n, d) and y: (m, d); exact, by quantiles if d = 1, else by POT.
+
+    Raises TypeError or ValueError that names x or y: for what is no sample, is empty, has numbers that are not finite,
+    or has another dimension than the other.
+    """
+    require_states("x", x, x.shape[-1] if isinstance(x, Tensor) and x.ndim else 1)
+    require_states("y", y, x.shape[1])
+    for name, states in (("x", x), ("y", y)):
+        if not states.numel() or not states.isfinite().all():
+            what = "numbers that are not finite" if states.numel() else f"shape {tuple(states.shape)}"
+            raise ValueError(f"{name}: expected some states with finite coordinates, got {what}")
     if x.shape[1] == 1:
         return float(wasserstein_distance(x[:, 0].cpu().numpy(), y[:, 0].cpu().numpy()))
     return float(ot.solve_sample(x.double().cpu().numpy(), y.double().cpu().numpy(), metric="euclidean").value)

@@ -56,14 +56,20 @@ def device(name: str, value: Any) -> str:
 
 
 def require_positive(config: object, *names: str) -> None:
-    """Raise ValueError naming each field of a configuration that is not > 0, or not whole where it counts things."""
+    """Raise ValueError naming each field of a configuration that is not > 0 and finite, not whole where it counts
+    things, or not a tuple where there are several. Numbers of numpy become Python's, which JSON knows."""
     for name in names:
-        value = getattr(config, name)
-        values = value if isinstance(value, tuple) else (value,)
-        if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in values):
-            raise ValueError(f"{type(config).__name__}.{name}: expected > 0, got {value!r}")
-        if config.__dataclass_fields__[name].type in (int, int | None) and not isinstance(value, int):
-            raise ValueError(f"{type(config).__name__}.{name}: expected an integer > 0, got {value!r}")
+        value, kind = getattr(config, name), config.__dataclass_fields__[name].type
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(config, name, value)
+        several, whole = kind == tuple[int, ...], kind in (int, int | None, tuple[int, ...])
+        values = value if several and isinstance(value, tuple) else (value,)
+        known = (int,) if whole else (int, float)
+        right = all(isinstance(v, known) and not isinstance(v, bool) and 0 < v < math.inf for v in values)
+        if not right or not values or several != isinstance(value, tuple):
+            what = "a tuple of integers" if several else "an integer" if whole else "a number"
+            raise ValueError(f"{type(config).__name__}.{name}: expected {what} > 0, got {value!r}")
 
 
 def integer(name: str, value: Any, *, at_least: int) -> int:

@@ -1,6 +1,8 @@
+import json
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,17 +23,24 @@ def test_what_is_not_finite_is_a_divergence_of_the_learner_named(bad):
 
 @dataclass
 class Sizes:
-    n: object = 1
-    widths: object = (1, 2.5)
+    rate: float = 1.5
+    widths: tuple[int, ...] = (1, 2)
 
 
-@pytest.mark.parametrize("bad", [0, -1, math.nan, None, "3", True, [1]])
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, None, "3", True, [1], (1,)])
 def test_what_is_not_positive_is_named_and_shown(bad):
-    require_positive(Sizes(), "n", "widths")
-    for name, value in (("n", bad), ("widths", (1, bad)), ("widths", ())):
+    require_positive(Sizes(), "rate", "widths")
+    for name, value in (("rate", bad), ("widths", (1, bad)), ("widths", ()), ("widths", 8), ("widths", (8, 8.5))):
         with pytest.raises(ValueError) as error:
-            require_positive(Sizes(**{name: value}), "n", "widths")
-        assert str(error.value) == f"Sizes.{name}: expected > 0, got {value!r}"
+            require_positive(Sizes(**{name: value}), "rate", "widths")
+        what = {"rate": "a number", "widths": "a tuple of integers"}[name]
+        assert str(error.value) == f"Sizes.{name}: expected {what} > 0, got {value!r}"
+
+
+def test_numbers_of_numpy_are_taken_as_python_has_them():
+    sizes = Sizes(np.float32(0.5))
+    require_positive(sizes, "rate")
+    assert json.dumps(sizes.rate) == "0.5"
 
 
 def test_numbers_that_count_things_are_whole():
@@ -39,9 +48,8 @@ def test_numbers_that_count_things_are_whole():
     class Counts:
         n: int = 1
         most: int | None = None
-        widths: tuple[float, ...] = (1.5,)
 
-    require_positive(Counts(), "n", "widths")
+    require_positive(Counts(), "n")
     require_positive(Counts(2, 3), "n", "most")
     for given in (dict(n=1.5), dict(most=2.0)):
         with pytest.raises(ValueError, match=rf"Counts.{next(iter(given))}: expected an integer > 0, got "):

@@ -5,7 +5,10 @@ D_t = c_a + Bᵀ P' B,  G_t = B D_t⁻¹ Bᵀ. At equilibrium the linear term fo
 Notebook 01 derives every formula.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +17,8 @@ from torch import Tensor
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import GaussianPath
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,27 @@ def require_unbounded(game: LinearQuadratic) -> None:
         )
 
 
+def _in_range(solve: Callable[..., Result]) -> Callable[..., Result]:
+    """Numbers beyond float64 are an ArithmeticError that says so, not infinities."""
+
+    @functools.wraps(solve)
+    def certain(*args: Any, **options: Any) -> Result:
+        try:
+            with np.errstate(over="raise", invalid="raise", divide="raise"):
+                return solve(*args, **options)
+        except (FloatingPointError, np.linalg.LinAlgError) as error:
+            raise ArithmeticError(f"{solve.__name__}: the game's numbers are out of float64's range: {error}") from None
+
+    return certain
+
+
+@_in_range
 def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
     """The equilibrium of an unbounded LQ game, by one backward recursion that carries the mean-field coupling.
 
     Raises TypeError for other games, ValueError for bounded ones, and ArithmeticError when no unique equilibrium
-    exists: the linear equations of the mean path then have no, or many, solutions.
+    exists, as the linear equations of the mean path have no, or many, solutions; when rounding dominates, so that
+    agents who follow the policy make another population, in which it is not optimal; and when numbers overflow.
     """
     require_unbounded(game)
     P = _respond(game, np.zeros((game.horizon + 1, game.state_dim))).P  # no population changes it
@@ -80,13 +101,20 @@ def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
     if mean is None:  # some game that starts at t > 0 has no unique equilibrium; this one may
         mean = _mean_by_linear_system(game)
     response = lq_best_response(game, mean)
-    own_mean, cov = lq_moments(game, response.K, response.k, mean)
-    if not np.allclose(own_mean, mean, rtol=1e-7, atol=1e-9 * (1 + np.abs(mean).max())):
-        raise ArithmeticError("no certain equilibrium: rounding dominates, the mean path does not reproduce itself")
+    cov = lq_moments(game, response.K, response.k, mean)[1]
+    own_mean, own_cov = lq_moments(game, response.K, response.k)
+    best = lq_best_response(game, own_mean)
+    gap = lq_gap(best, response.K, response.k, own_mean, own_cov)
+    if not gap <= UNCERTAIN * max(abs(best.value), abs(response.value)):
+        raise ArithmeticError(
+            f"no certain equilibrium: rounding dominates, and agents who follow the solution could gain {gap:.2g} of "
+            f"{response.value:.2g}. The coupling through the dynamics is too strong for this horizon; change A_bar"
+        )
     tensors = (torch.from_numpy(v) for v in (response.K, response.k, mean, cov))
     return LQEquilibrium(*tensors, value=response.value)
 
 
+UNCERTAIN = 1e-7  # share of the value that an equilibrium may leave to gain, by rounding
 SINGULAR = 1e12  # condition number beyond which nothing of a solution would be certain in float64
 SMALL = 1e-6  # a pivot this far below its terms has lost six digits: leave the recursion for the linear system
 
@@ -189,6 +217,7 @@ def _respond(game: LinearQuadratic, mean: np.ndarray) -> Regulator:
     return regulator(F, game.B, f, game.c_a, game.c_x + game.c_m, q, r, noise_cov)
 
 
+@_in_range
 def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
     """The best response to the mean path `mean`: (T+1, d), by the Riccati recursion and one linear term."""
     best, m_0 = _respond(game, mean), game.initial_mean
@@ -197,6 +226,7 @@ def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
     return LQBestResponse(best.K, best.k, best.D, value)
 
 
+@_in_range
 def lq_moments(
     game: LinearQuadratic, K: np.ndarray, k: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -215,6 +245,7 @@ def lq_moments(
     return own, cov
 
 
+@_in_range
 def lq_gap(
     response: LQBestResponse,
     K: np.ndarray,

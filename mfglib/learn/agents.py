@@ -22,7 +22,7 @@ class AgentsConfig:
     """of the Gaussian kernel; see `mfglib.populations.Particles`"""
 
     def __post_init__(self) -> None:
-        require_positive(self, "agents")
+        require_positive(self, "agents", *(["bandwidth"] if self.bandwidth is not None else []))
 
 
 class SimulatedAgents(Particles):

@@ -46,6 +46,7 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, *(name for name in self.__dataclass_fields__ if name != "decay_after"))
+        integer("FlowConfig.agents", self.agents, at_least=2)  # for a spread of states
         if self.decay_after is not None:
             require_positive(self, "decay_after")
 

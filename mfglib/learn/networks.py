@@ -68,6 +68,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "hidden")
+        integer("NetworkConfig.frequencies", self.frequencies, at_least=0)
         if self.action_scale is not None:
             require_positive(self, "action_scale")
 

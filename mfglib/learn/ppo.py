@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import number, require_finite, require_positive
+from mfglib.checks import integer, number, require_finite, require_positive
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp, unit_of
 from mfglib.policies import MeanPolicy, gaussian_log_prob
@@ -53,6 +53,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         require_positive(self, *(name for name in self.__dataclass_fields__ if name != "temperature"))
         number("PPOConfig.temperature", self.temperature)
+        integer("PPOConfig.agents", self.agents, at_least=2)  # for a spread of returns
         if self.exploration_std > self.max_std:
             raise ValueError(
                 f"PPOConfig: expected exploration_std <= max_std, got {self.exploration_std} and {self.max_std}"
