@@ -122,8 +122,8 @@ def test_parts_come_back_bit_for_bit(tmp_path):
 
 
 def test_a_directory_has_one_writer_and_a_kill_lets_go(tmp_path):
-    code = "import sys, time\nfrom mfglib.runs import RunDirectory\nrun = RunDirectory(sys.argv[1], dict(certificate=None))\n"
-    code += "print('open', flush=True)\ntime.sleep(60)\n"
+    code = "import sys, time\nfrom mfglib.runs import RunDirectory\n"
+    code += "run = RunDirectory(sys.argv[1], dict(certificate=None))\nprint('open', flush=True)\ntime.sleep(60)\n"
     other = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
     )
