@@ -20,7 +20,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from deda_fp.distances import wasserstein
-from mfglib.checks import integer, number
+from mfglib.checks import checked, integer, number, require_shape, require_time
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
 from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, regulator, require_unbounded
@@ -35,14 +35,18 @@ ROWS = 1 << 16  # rewards that a game is asked for at a time
 TAIL = 8.0  # standard deviations of the number of neighbours that are summed over, to each side
 
 
+@checked
 def regret_of_model(game: LinearQuadratic, model: np.ndarray, truth: np.ndarray) -> float:
     """What an agent who best responds to a model of the mean path, (T+1, d), leaves unearned where the crowd's true one
     is `truth`; exact, for unbounded LQ games."""
+    for name, path in (("model", model), ("truth", truth)):
+        require_shape(name, path, game.horizon + 1, game.state_dim)
     planned = lq_best_response(game, model)
     own, cov = lq_moments(game, planned.K, planned.k, truth)
     return lq_gap(lq_best_response(game, truth), planned.K, planned.k, own, cov)
 
 
+@checked
 def regret_of_model_on_grid(model: Population, truth: CellPopulation) -> float:
     """The same for a model of the population, on the grid of the true one."""
     earned = grid_evaluate(truth.grid, grid_best_response(truth.grid, model).policy, truth).value
@@ -58,6 +62,7 @@ class Gain:
     deviator: float
 
 
+@checked
 def crowd_distance(
     game: Game, policy: Policy, population: Population, n: int, generator: torch.Generator, t: int
 ) -> float:
@@ -66,6 +71,7 @@ def crowd_distance(
     One dimension: ∫ |F^N − F| with the population's own distribution function (it needs `log_prob`). More: exact
     transport to N independent samples of it, which has the same rate in N and at most twice the distance on average.
     """
+    require_time(t, game.horizon)
     x = rollout(game, policy, n=integer("n", n, at_least=1), generator=generator, rewards=False).x[t]
     if game.state_dim > 1:
         return wasserstein(x, population.sample(t, n, generator))
@@ -85,6 +91,7 @@ def crowd_distance(
     return float(np.abs(agents - model).sum() * h)
 
 
+@checked
 def fit_affine(game: LinearQuadratic, policy: Policy, n: int, generator: torch.Generator) -> AffinePolicy:
     """The affine policy nearest to `policy` where its own crowd of n is, by least squares at each t; its noise is what
     the fit leaves, averaged over t."""
@@ -95,6 +102,7 @@ def fit_affine(game: LinearQuadratic, policy: Policy, n: int, generator: torch.G
     return AffinePolicy(fit[:, :-1].transpose(1, 2), fit[:, -1], (a - ones @ fit).square().mean((0, 1)).sqrt())
 
 
+@checked
 def lq_gain(game: LinearQuadratic, policy: AffinePolicy, n: int) -> Gain:
     """ε_N in an unbounded LQ game of n >= 2 agents, exact, for a deviator who sees its own state x and the mean y of
     the others. One who sees less, as its own state alone, gains no more.
@@ -148,6 +156,7 @@ def _expected(weight: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> float:
     return float(mean @ weight @ mean + np.trace(weight @ cov))
 
 
+@checked
 def grid_gain(grid: Grid, play: Evaluation, n: int, width: float) -> Gain:
     """ε_N on a grid, exact, in a game of n agents where density is counted: agents in a window of this width around
     one's own cell, oneself included, over n times the window's free area.
@@ -216,12 +225,15 @@ class _Known:
         return self.density.log()
 
 
+@checked
 def windows(grid: Grid, mass: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
     """Mass (..., m) in the window of `width` around each cell, and the window's free area (m,): what a count of
     neighbours is divided by. As the crow flies: a window as wide as two walls would look through them."""
-    cells = np.maximum(2 * np.round((number("width", width, positive=True) / grid.h - 1) / 2).astype(int) + 1, 1)
+    width = min(number("width", width, positive=True), 2 * float((grid.h * grid.shape).max()))  # sees everything
+    cells = np.maximum(2 * np.round((width / grid.h - 1) / 2).astype(int) + 1, 1)
     if width < grid.h.max() * (1 - 1e-9):
         raise ValueError(f"width: expected at least a cell, {grid.h.max():g}, got {width:g}")
+    cells = np.minimum(cells, 2 * grid.shape + 1)
     kernel, place = np.ones(cells), tuple(grid.coordinates.T)
 
     def around(values: np.ndarray) -> np.ndarray:
@@ -229,5 +241,7 @@ def windows(grid: Grid, mass: np.ndarray, width: float) -> tuple[np.ndarray, np.
         whole[place] = values
         return convolve(whole, kernel, mode="constant")[place]
 
+    if not mass.ndim or mass.shape[-1] != len(grid.x) or not mass.size:
+        raise ValueError(f"mass: expected shape (..., {len(grid.x)}), got {mass.shape}")
     near = np.stack([around(row) for row in mass.reshape(-1, len(grid.x))]).reshape(mass.shape)
     return near.clip(0, 1), around(np.ones(len(grid.x))) * grid.volume

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from mfglib.checks import checked, integer
 from mfglib.checks import device as known_device
-from mfglib.checks import integer, require_policy
 from mfglib.exact.grid_judge import GridJudge
 from mfglib.exact.lq_judge import LQJudge
 from mfglib.protocols import Exploitability, Game, Policy, Population
@@ -40,6 +40,7 @@ def certifiable(game: Game) -> bool:
     return True
 
 
+@checked
 def exploitability(
     game: Game,
     policy: Policy,
@@ -65,12 +66,12 @@ def exploitability(
     Raises TypeError or ValueError if no exact solver knows the game, ArithmeticError for actions that are not finite.
     """
     check_game(game)
-    require_policy("policy", policy)
-    options = dict(seed=integer("seed", seed, at_least=0), device=known_device("device", device))
+    options = dict(seed=integer("seed", seed, at_least=0, at_most=None), device=known_device("device", device))
     with torch_defaults(), torch.no_grad():
         return of(game, cells).exploitability(policy, n=n, error=error, **options)
 
 
+@checked
 def best_response_gap(
     game: Game,
     policy: Policy,
@@ -86,6 +87,5 @@ def best_response_gap(
     `samples` draws of the policy times the number of cells at each time.
     Raises as `exploitability`.
     """
-    require_policy("policy", policy)
     with torch_defaults(), torch.no_grad():
         return of(game, cells).best_response_gap(policy, population, random, n=n, samples=samples)

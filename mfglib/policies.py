@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import require_states, require_time
+from mfglib.checks import array, checked, integer, require_policy, require_shape, require_states, require_time, vector
 from mfglib.protocols import Policy
 
 
 class MeanPolicy(nn.Module):
     """A policy that acts by the mean of another: a best response without its exploration noise."""
 
+    @checked
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
@@ -35,10 +36,16 @@ class MeanPolicy(nn.Module):
 class NoisePolicy:
     """The policy a ~ N(0, diag std²), std: (k,); it never acts if that is 0."""
 
+    @checked
     def __init__(self, std: Tensor) -> None:
+        require_shape("std", std, None)
+        if not (std >= 0).all():
+            raise ValueError(f"std: expected >= 0, got {std.tolist()}")
         self.std = std
 
+    @checked
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        require_states("x", x)
         shape = len(x), len(self.std)
         if not self.std.any():
             return x.new_zeros(shape)
@@ -47,7 +54,9 @@ class NoisePolicy:
     def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
         return gaussian_log_prob(a, torch.zeros_like(a), self.std.expand_as(a))
 
+    @checked
     def mean(self, t: int, x: Tensor) -> Tensor:
+        require_states("x", x)
         return x.new_zeros(len(x), len(self.std))
 
     def atoms(self, t: int, x: Tensor, z: Tensor) -> Tensor:
@@ -60,12 +69,14 @@ class AffinePolicy:
     Args: K: (T, k, d), k: (T, k), std: scalar or (k,) standard deviation of the action. At t = T the action is 0.
     """
 
+    @checked
     def __init__(self, K: Tensor, k: Tensor, std: float | Tensor = 0.0) -> None:
         if K.ndim != 3 or k.shape != K.shape[:2]:
             raise ValueError(f"K, k: expected shapes (T, k, d) and (T, k), got {tuple(K.shape)} and {tuple(k.shape)}")
         self.K, self.k = K.double(), k.double()
-        self.std = torch.as_tensor(std, dtype=torch.float64).expand(self.k.shape[-1])
+        self.std = torch.from_numpy(vector("std", std, self.k.shape[-1]))
 
+    @checked
     def mean(self, t: int, x: Tensor) -> Tensor:
         require_states("x", x, self.K.shape[-1])
         if require_time(t, len(self.K)) == len(self.K):
@@ -77,6 +88,7 @@ class AffinePolicy:
         mean = self.mean(t, x)
         return mean + self.std.to(x) * z if self.std.any() else mean
 
+    @checked
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean = self.mean(t, x)
         if t == len(self.K):
@@ -121,20 +133,24 @@ class EpisodeMixture:
     """
 
     def __init__(self, policies: Sequence[Policy], weights: Sequence[float] | np.ndarray | None = None) -> None:
-        self.policies = list(policies)
-        if not self.policies:
-            raise ValueError("policies: expected at least one, got none")
-        w = np.array(np.ones(len(self.policies)) if weights is None else weights, dtype=np.float64)
+        if not isinstance(policies, (list, tuple, nn.ModuleList)) or not (policies := list(policies)):
+            raise ValueError(f"policies: expected a list of at least one, got {policies!r}")
+        for policy in policies:
+            require_policy("policies", policy)
+        self.policies = policies
+        w = array("weights", np.ones(len(policies)) if weights is None else weights)
         if w.shape != (len(self.policies),):
             raise ValueError(f"weights: expected shape ({len(self.policies)},), one a policy, got {w.shape}")
-        if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+        if not ((w >= 0).all() and 0 < w.sum() < math.inf):
             raise ValueError(f"weights: expected finite numbers >= 0 with a sum > 0, got {w.tolist()}")
         self.weights = w / w.sum()
 
+    @checked
     def episode(self, n: int, generator: torch.Generator | None = None) -> "Episode":
         """A policy for n agents, each with a policy drawn now by `weights`."""
         device = "cpu" if generator is None else generator.device
         weights = torch.as_tensor(self.weights, device=device)
+        integer("n", n, at_least=1)
         return Episode(self.policies, torch.multinomial(weights, n, replacement=True, generator=generator), generator)
 
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import integer, require_states, require_time
+from mfglib.checks import checked, integer, require_shape, require_states, require_time
 from mfglib.games.cells import Cells
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -27,6 +27,7 @@ class Particles:
     Raises ValueError for another shape, or a bandwidth that is not a finite number > 0.
     """
 
+    @checked
     def __init__(self, x: Tensor, bandwidth: float | None = None) -> None:
         if x.ndim != 3 or not x.numel():
             raise ValueError(f"x: expected shape (T+1, n, d) with n > 0, got {tuple(x.shape)}")
@@ -35,6 +36,7 @@ class Particles:
         self.x = x
         self.bandwidth = x.shape[1] ** (-1 / (x.shape[2] + 4)) if bandwidth is None else bandwidth
 
+    @checked
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n agents drawn with replacement: (n, d)."""
         require_time(t, len(self.x) - 1)
@@ -45,6 +47,7 @@ class Particles:
     def mean(self, t: int) -> Tensor:
         return self.x[require_time(t, len(self.x) - 1)].mean(0)
 
+    @checked
     def log_prob(self, t: int, x: Tensor, chunk: int | None = None) -> Tensor:
         """Kernel density estimate at x: (m, d) -> (m,), `chunk` pairs at a time (None: as many as suit the device)."""
         require_states("x", x, self.x.shape[2])
@@ -75,7 +78,8 @@ def _log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:
     for some in lost.split(rows):
         square = _square_distance(x[some], columns)
         least = square.amin(1)
-        result[some] = (least[:, None] - square).exp2().sum(1).log() - least * math.log(2)
+        near = (least[:, None] - square).exp2().sum(1).log() - least * math.log(2)
+        result[some] = torch.where(least.isinf(), -torch.inf, near)
     return result
 
 
@@ -90,12 +94,14 @@ def _square_distance(x: Tensor, columns: Tensor, out: Tensor | None = None, buff
 class GaussianPath:
     """A population that is Gaussian at every t: mean (T+1, d), cov (T+1, d, d). Exact for unbounded LQ."""
 
+    @checked
     def __init__(self, mean: Tensor, cov: Tensor) -> None:
         if mean.ndim != 2 or cov.shape != (*mean.shape, mean.shape[1]):
             shapes = f"{tuple(mean.shape)} and {tuple(cov.shape)}"
             raise ValueError(f"mean, cov: expected shapes (T+1, d) and (T+1, d, d), got {shapes}")
         self._mean, self.cov = mean, cov
 
+    @checked
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         values, vectors = torch.linalg.eigh(
             self.cov[require_time(t, len(self.cov) - 1)]
@@ -105,13 +111,17 @@ class GaussianPath:
         )
         return self._mean[t] + (noise * values.clamp_min(0).sqrt()) @ vectors.T
 
+    @checked
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         """Raises ValueError where the covariance is singular: there is no density then."""
         mean = self.mean(t)
         require_states("x", x, len(mean))
+        if not len(x):
+            return x.new_zeros(0)
         if torch.linalg.eigvalsh(self.cov[t])[0] <= 0:
             raise ValueError(f"log_prob: the covariance at t = {t} is singular, so the population has no density")
-        return torch.distributions.MultivariateNormal(mean, self.cov[t]).log_prob(x.to(mean))
+        law = torch.distributions.MultivariateNormal(mean, self.cov[t], validate_args=False)
+        return law.log_prob(x.to(mean))
 
     def mean(self, t: int) -> Tensor:
         return self._mean[require_time(t, len(self._mean) - 1)]
@@ -120,7 +130,9 @@ class GaussianPath:
 class MeanPath:
     """A population that knows only its mean path (T+1, d): all that an LQ game asks for."""
 
+    @checked
     def __init__(self, path: Tensor) -> None:
+        require_shape("path", path, None, None)
         self.path = path
 
     def mean(self, t: int) -> Tensor:
@@ -151,7 +163,9 @@ class CellPopulation:
     `means`: (T+1, d) if they are known better than by the mass, else None.
     """
 
+    @checked
     def __init__(self, grid: Cells, mass: Tensor, means: Tensor | None = None, device: str = "cpu") -> None:
+        require_shape("mass", mass, None, len(grid.x))
         self.grid, self.mass, self.means, self.device = grid, mass, means, device
         self._tables: tuple[Tensor, ...] = ()
 
@@ -173,6 +187,7 @@ class CellPopulation:
 
     @classmethod
     @torch.no_grad()
+    @checked
     def tabulate(
         cls, population: Population, domain: Domain, horizon: int, cells: int | None = None, device: str = "cpu"
     ) -> "CellPopulation":
@@ -185,6 +200,7 @@ class CellPopulation:
         """
         if domain.state_dim not in CELLS:
             raise ValueError(f"domain: expected one or two dimensions, got {domain.state_dim}")
+        integer("horizon", horizon, at_least=1)
         grid = Cells(domain, CELLS[domain.state_dim] if cells is None else cells)
         x = (torch.from_numpy(grid.lower_corners() + grid.h / 2)).float().to(device)
         density = torch.stack([population.log_prob(t, x).exp().double().cpu() for t in range(horizon + 1)])
@@ -194,6 +210,7 @@ class CellPopulation:
         mass = density / total
         return cls(grid, mass, (mass @ x.double().cpu()).float().to(device), device)
 
+    @checked
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent states, uniform within their cells: (n, d)."""
         require_time(t, len(self.mass) - 1)
@@ -212,6 +229,7 @@ class CellPopulation:
         place = torch.rand(n, len(h), **options)
         return corners.index_select(0, cell).addcmul_(place, h)
 
+    @checked
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         """Log of the density in the cells of x: (n, d) -> (n,); −inf in walls and outside. On a line between cells, of
         the one above it."""
@@ -230,13 +248,14 @@ class CellPopulation:
         values = np.append((self.mass[t] / self.grid.volume).numpy(), np.nan)  # index −1: a wall
         return values[self.grid.index]
 
+    @checked
     def stream(
         self, t: int, n: int, chunk: int = 1 << 18, *, seed: int = 0, part: int = 0, parts: int = 1
     ) -> Iterator[Tensor]:
         """n independent states in chunks (chunk, d), with memory for one of them. Each chunk has a generator of its
         own, from the seed and its number: `parts` processes that take the chunks `part`, part + parts, ... draw
         together what one process draws."""
-        chunks = -(-integer("n", n, at_least=1) // integer("chunk", chunk, at_least=1))
+        chunks = -(-integer("n", n, at_least=1, at_most=None) // integer("chunk", chunk, at_least=1))
         if not 0 <= part < integer("parts", parts, at_least=1):
             raise ValueError(f"part: expected an integer in 0..{parts - 1}, got {part!r}")
         for i in range(part, chunks, parts):

@@ -96,7 +96,7 @@ LECTURE: dict[int, Sizes] = {
 def resolve_preset(preset: str) -> str:
     """A default: the environment variable MFGLIB_PRESET if set, else `preset`; ValueError if unknown."""
     name = os.environ.get("MFGLIB_PRESET") or preset
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {name!r}")
     return name
 
@@ -109,11 +109,14 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
     """
     from mfglib.games.base import known_moves
 
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {preset!r}")
+    changes = {} if changes is None else changes
+    if not isinstance(changes, dict) or not all(isinstance(fields, dict) for fields in changes.values()):
+        raise ValueError(f"sizes: expected a table, learner -> fields, got {changes!r}")
     known = ("networks", "ppo", "look-ahead", "sb3", "cloned", "flow", "agents", "certify")
-    if unknown := sorted(set(changes or {}) - set(known)):
-        raise ValueError(f"sizes: expected names among {known}, got {', '.join(unknown)}")
+    if unknown := sorted(set(changes) - set(known), key=str):
+        raise ValueError(f"sizes: expected names among {known}, got {', '.join(map(str, unknown))}")
     layers = [PRESETS[preset]]
     if game is not None and known_moves(game):
         dimension, components = min(game.state_dim, 2), 5 if game.action_dim == 1 else 12
@@ -122,7 +125,7 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
         layers += [LECTURE[dimension]] if preset == "lecture" else []
         if not getattr(game, "uses_density", True):  # plain best responses do not jump, and runs are short
             layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
-    layers += [changes or {}]
+    layers += [changes]
     table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
     table["episodes"] = table["cloned"]
     return table | {f"sb3-{a}": table["sb3"] | dict(algorithm=a) for a in ("ppo", "sac")}

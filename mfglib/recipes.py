@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfglib import presets
+from mfglib.checks import checked, integer
 from mfglib.checks import device as known_device
-from mfglib.checks import integer
 from mfglib.games.base import known_moves
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.protocols import Game
@@ -48,6 +48,7 @@ class Recipe:
         return {part: given[part] for part in PARTS}
 
 
+@checked
 def recipe_of(
     game: Game,
     algorithm: str = "deda-fp",
@@ -66,7 +67,12 @@ def recipe_of(
         raise ValueError(f"algorithm: expected one of {tuple(presets.ALGORITHMS)}, got {algorithm!r}")
     names = presets.ALGORITHMS[algorithm] | dict(best_response="look-ahead" if known_moves(game) else "ppo")
     wanted = names | {part: learner for part, learner in wanted.items() if learner is not None}
-    table = presets.sizes(preset or presets.resolve_preset("lecture"), game, sizes)
+    table = presets.sizes(presets.resolve_preset("lecture") if preset is None else preset, game, sizes)
     return Recipe(
-        game, wanted, averaging_of(averaging), table, integer("seed", seed, at_least=0), known_device("device", device)
+        game,
+        wanted,
+        averaging_of(averaging),
+        table,
+        integer("seed", seed, at_least=0, at_most=None),
+        known_device("device", device),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfglib.checks import integer
+from mfglib.checks import checked, integer
 from mfglib.policies import sampler
 from mfglib.populations import Particles
 from mfglib.protocols import Game, Policy, Population
@@ -26,6 +26,7 @@ class Rollout:
 
 
 @torch.no_grad()
+@checked
 def rollout(
     game: Game,
     policy: Policy,
@@ -50,7 +51,7 @@ def rollout(
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator: expected a torch.Generator, got {generator!r}")
     if start is not None and start.shape != (n, game.state_dim):
-        raise ValueError(f"start: expected shape {(n, game.state_dim)}, got {tuple(start.shape)}")
+        raise ValueError(f"start: expected shape (n, d), {(n, game.state_dim)}, got {tuple(start.shape)}")
     x0 = _shaped("game.initial", game.initial(n, generator), n, game.state_dim).float() if start is None else start
     T = game.horizon
     x = x0.new_empty(T + 1, n, game.state_dim)

@@ -28,9 +28,13 @@ class Steps:
     """of "geometric" only"""
 
     def __post_init__(self) -> None:
-        if self.name not in AVERAGING:
+        if not isinstance(self.name, str) or self.name not in AVERAGING:
             raise ValueError(f"averaging: expected one of {AVERAGING}, got {self.name!r}")
-        if not 0 < self.step <= 1:
+        if (
+            isinstance(self.step, bool)
+            or not isinstance(self.step, (float, np.floating, int))
+            or not 0 < self.step <= 1
+        ):
             raise ValueError(f"step: expected a number in (0, 1], got {self.step!r}")
         object.__setattr__(self, "step", float(self.step))  # numpy's numbers are no JSON
 
@@ -48,7 +52,7 @@ class Steps:
 
 def constant(step: float) -> Steps:
     """The schedule of a constant step in (0, 1]."""
-    return Steps("geometric", float(step))
+    return Steps("geometric", step)
 
 
 def averaging_of(averaging: str | Averaging) -> Averaging:

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mfglib.certificates import COLUMNS, Certify, CertifyConfig
-from mfglib.checks import DivergenceError, integer
+from mfglib.checks import DivergenceError, checked, integer
 from mfglib.fictitious_play import Step, fictitious_play
 from mfglib.judge import certifiable, require_certifiable
 from mfglib.presets import Sizes, configured
@@ -45,6 +45,7 @@ class Solution:
 
 
 @torch_defaults()
+@checked
 def solve(
     game: Game,
     algorithm: str = "deda-fp",

@@ -1,7 +1,6 @@
 """A trial of a game by some agents, before anything is built: what is wrong with it (`check_game`), and what it does
 (`behaviour`), by which one game is told from another."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import array, integer
+from mfglib.checks import array, require_game
 from mfglib.games.domain import Domain
 from mfglib.populations import GaussianPath
 from mfglib.protocols import Game
@@ -19,11 +18,6 @@ from mfglib.seeds import generator, torch_defaults
 AGENTS = 64
 CROWD = 256  # agents in one state: enough to see noise that is common to all, if it is 0.3 of what is their own
 SEEDS = 6
-SIGNATURES = {
-    "initial": ("n", "generator"),
-    "step": ("t", "x", "a", "population", "generator"),
-    "reward": ("t", "x", "a", "population"),
-}
 
 
 def check_game(game: Any) -> None:
@@ -64,28 +58,7 @@ def _projected(name: str, value: Tensor) -> list[float]:
 
 
 def _require_members(game: Any) -> None:
-    if isinstance(game, type):
-        raise TypeError(f"game: expected an object, got the class {game.__name__}; make one, {game.__name__}(...)")
-    for member in ("horizon", "state_dim", "action_dim", *SIGNATURES):
-        try:
-            getattr(game, member)
-        except AttributeError as error:
-            name = type(game).__name__
-            message = f"game: expected an object with the member `{member}`, got {name} without it ({error})"
-            raise TypeError(message) from None
-    for member in ("horizon", "state_dim", "action_dim"):
-        integer(f"game.{member}", getattr(game, member), at_least=1)
-    for member, names in SIGNATURES.items():
-        function, expected = getattr(game, member), f"{member}({', '.join(names)})"
-        if not callable(function):
-            raise TypeError(f"game.{member}: expected a method {expected}, got {function!r}")
-        try:
-            inspect.signature(function).bind(*names)
-        except ValueError:  # builtins may have no signature
-            continue
-        except TypeError as error:
-            got = f"{member}{inspect.signature(function)}"
-            raise TypeError(f"game.{member}: expected {expected}, got {got}: {error}") from None
+    require_game(game)
     bound, domain = getattr(game, "a_bound", None), getattr(game, "domain", None)
     if bound is not None:
         values = array("game.a_bound", bound)

@@ -205,7 +205,7 @@ def test_nobody_earns_more_than_the_deviator_who_counts():
     crowd = CellPopulation(grid, expected)
     best = grid_best_response(grid, crowd)
     assert best.value == pytest.approx(gain.deviator, rel=1e-9) and gain.value > 0
-    for other in (best.policy, *(NoisePolicy(torch.full((1,), speed)) for speed in (-0.2, 0.0, 0.2))):
+    for other in (best.policy, *(NoisePolicy(torch.full((1,), speed)) for speed in (0.1, 0.0, 0.2))):
         assert grid_evaluate(grid, other, crowd).value <= gain.deviator + 1e-9
     assert grid_evaluate(grid, best.policy, crowd).value == pytest.approx(gain.deviator, rel=1e-6)
 

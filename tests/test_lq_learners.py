@@ -84,7 +84,7 @@ def test_value_and_gap_add_up_to_the_best_response():
     ],
 )
 def test_bad_arguments_are_named(arguments, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((TypeError, ValueError), match=match):
         lq_fictitious_play(GAME, **arguments)
 
 

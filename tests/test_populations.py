@@ -160,7 +160,7 @@ def test_density_far_from_all_agents_does_not_underflow():
 
 @pytest.mark.parametrize("bandwidth", [0.0, -0.1, float("nan"), float("inf")])
 def test_bandwidth_is_validated(bandwidth):
-    with pytest.raises(ValueError, match="bandwidth: expected None or a finite number > 0, got"):
+    with pytest.raises((TypeError, ValueError), match="bandwidth: expected .*finite number"):
         Particles(states(1), bandwidth)
 
 

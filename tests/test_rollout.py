@@ -90,7 +90,7 @@ def test_agents_start_where_they_are_told():
 @pytest.mark.parametrize("shape", [(10, 1), (11, 2), (11,)])
 def test_start_of_another_shape_is_refused(shape):
     game = LinearQuadratic(horizon=2)
-    with pytest.raises(ValueError, match=r"start: expected shape \(11, 1\), got"):
+    with pytest.raises(ValueError, match=r"start: expected shape \(n, d\), \(11, 1\), got"):
         rollout(game, lq_equilibrium(game).policy, n=11, generator=gen(), start=torch.zeros(shape))
 
 

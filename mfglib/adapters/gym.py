@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import integer, require_time, vector
+from mfglib.checks import array, integer, require_time, vector
 from mfglib.protocols import Game, Population
 from mfglib.seeds import generator
 from mfglib.trial import check_game
@@ -59,7 +59,12 @@ class Agents:
     @torch.no_grad()
     def step(self, action: np.ndarray) -> np.ndarray:
         """One step of all agents: actions (n, k) -> rewards (n,)."""
-        a = torch.as_tensor(action, dtype=torch.float32).view(len(self.x), -1) * self.scale
+        if self.random is None:
+            raise ValueError("step: expected an episode that was started, got none; call `reset` first")
+        a = array("action", action)
+        if a.size != len(self.x) * len(self.scale):
+            raise ValueError(f"action: expected shape {(len(self.x), len(self.scale))}, got {a.shape}")
+        a = torch.from_numpy(a).float().view(len(self.x), -1) * self.scale
         reward = self.game.reward(self.t, self.x, a, self.population)
         self.x = self.game.step(self.t, self.x, a, self.population, self.random)
         self.t += 1

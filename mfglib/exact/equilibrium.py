@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from mfglib.checks import integer, number
+from mfglib.checks import checked, integer, number
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
 from mfglib.exact.grid_learners import GridResponse, LastResponse, MirrorResponse, OccupancyAverage, OwnCrowd, still
@@ -45,6 +45,7 @@ class GridEquilibrium:
     history: pd.DataFrame
 
 
+@checked
 def grid_equilibrium(
     game: Any,
     cells: int | None = None,
@@ -58,8 +59,8 @@ def grid_equilibrium(
     Fictitious play with searched steps, on a coarse grid first; each grid's policy starts the next, with twice the
     cells, up to `cells` along the longest side (400 if d = 1, 40 if d = 2). At most `iterations` on each grid.
 
-    Raises as `mfglib.exact.grid.Grid`, ValueError for bad arguments, and RuntimeError with the exploitability that was
-    reached if that is above the tolerance.
+    Raises as `mfglib.exact.grid.Grid`, ValueError for bad arguments, and ArithmeticError with the exploitability that
+    was reached if that is above the tolerance.
     """
     if not 0 < number("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance: expected a share of the first exploitability in (0, 1), got {tolerance!r}")
@@ -86,13 +87,14 @@ def grid_equilibrium(
                     break
             start = policy
     if gap > tolerance * first:
-        raise RuntimeError(
+        raise ArithmeticError(
             f"no equilibrium within {iterations} iterations: exploitability {gap:.4g}, {gap / first:.2%} of the first, "
             f"tolerance {tolerance:.2%}; raise iterations or tolerance"
         )
     return GridEquilibrium(policy, play.population, play.value, gap, first, pd.DataFrame(rows))
 
 
+@checked
 def grid_fictitious_play(
     game: Any,
     iterations: int,

@@ -125,7 +125,7 @@ class OwnCrowd(TensorState, CellPopulation):
     what grid_evaluate says of it."""
 
     def __init__(self, grid: Grid) -> None:
-        super().__init__(grid, torch.empty(0))
+        super().__init__(grid, grid.initial[None])
 
     def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
         self.evaluation = grid_evaluate(self.grid, policy)

@@ -6,6 +6,7 @@ Notebook 01 derives every formula.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.checks import checked, require_shape, vector
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import GaussianPath
@@ -82,7 +84,8 @@ def _in_range(solve: Callable[..., Result]) -> Callable[..., Result]:
             with np.errstate(over="raise", invalid="raise", divide="raise"):
                 return solve(*args, **options)
         except (FloatingPointError, np.linalg.LinAlgError) as error:
-            raise ArithmeticError(f"{solve.__name__}: the game's numbers are out of float64's range: {error}") from None
+            names = ", ".join(inspect.signature(solve).parameters)
+            raise ArithmeticError(f"{solve.__name__}: numbers out of float64's range ({names}): {error}") from None
 
     return certain
 
@@ -218,8 +221,10 @@ def _respond(game: LinearQuadratic, mean: np.ndarray) -> Regulator:
 
 
 @_in_range
+@checked
 def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
     """The best response to the mean path `mean`: (T+1, d), by the Riccati recursion and one linear term."""
+    require_shape("mean", mean, game.horizon + 1, game.state_dim)
     best, m_0 = _respond(game, mean), game.initial_mean
     second_moment = game.initial_std @ game.initial_std.T + np.outer(m_0, m_0)
     value = -float(np.trace(best.P[0] @ second_moment) + 2 * best.p @ m_0 + best.rho)
@@ -227,15 +232,20 @@ def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
 
 
 @_in_range
+@checked
 def lq_moments(
     game: LinearQuadratic, K: np.ndarray, k: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean (T+1, d) and covariance (T+1, d, d) of agents who play a ~ N(K_t x + k_t, diag std²) against the mean
     path `mean`, or, if None, as the whole population."""
-    d = game.state_dim
+    T, d, std = game.horizon, game.state_dim, vector("std", std, game.action_dim)
+    require_shape("K", K, T, game.action_dim, d)
+    require_shape("k", k, T, game.action_dim)
+    if mean is not None:
+        require_shape("mean", mean, T + 1, d)
     own, cov = np.empty((game.horizon + 1, d)), np.empty((game.horizon + 1, d, d))
     own[0], cov[0] = game.initial_mean, game.initial_std @ game.initial_std.T
-    action_noise = game.B * np.broadcast_to(std, (game.action_dim,))
+    action_noise = game.B * std
     added = game.noise_std @ game.noise_std.T + action_noise @ action_noise.T
     for t in range(game.horizon):
         closed = game.A + game.B @ K[t]
@@ -246,6 +256,7 @@ def lq_moments(
 
 
 @_in_range
+@checked
 def lq_gap(
     response: LQBestResponse,
     K: np.ndarray,
@@ -258,10 +269,15 @@ def lq_gap(
 
     The performance-difference lemma with the exact advantage: a sum of squares, so never negative.
     """
-    total = 0.0
+    T, actions, d = response.K.shape
+    require_shape("K", K, T, actions, d)
+    require_shape("k", k, T, actions)
+    require_shape("own", own, T + 1, d)
+    require_shape("cov", cov, T + 1, d, d)
+    total, std = 0.0, vector("std", std, actions)
     for t, D in enumerate(response.D):
         dK, dk = K[t] - response.K[t], k[t] - response.k[t]
         shift = dK @ own[t] + dk
-        variance = dK @ cov[t] @ dK.T + np.diag(np.broadcast_to(np.square(std), dk.shape))
+        variance = dK @ cov[t] @ dK.T + np.diag(np.square(std))
         total += shift @ D @ shift + np.trace(D @ variance)
     return float(total)

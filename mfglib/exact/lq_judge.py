@@ -55,10 +55,10 @@ class LQJudge(GridJudge):
         runs = [rollout(self.game, policy, n=size, generator=random, rewards=False) for random in randoms]
         x, a = (torch.stack([getattr(r, name) for r in runs]).double().cpu() for name in ("x", "a"))  # (G, T+1, n, ·)
         paths = x.mean(2).numpy()  # (G, T+1, d)
+        if not (x.isfinite().all() and a.isfinite().all()):
+            raise ArithmeticError("exploitability: the policy's simulated states or actions are not finite")
         response = lq_best_response(self.game, paths.mean(0))
         value = float(np.mean(_gaps(response, x, a)))
-        if not np.isfinite(value):
-            raise ArithmeticError("exploitability: the policy's simulated states or actions are not finite")
         without = np.ones((GROUPS, GROUPS), bool) ^ np.eye(GROUPS, dtype=bool)  # row g: all groups but g
         left_out = [np.mean(_gaps(lq_best_response(self.game, paths[rest].mean(0)), x, a)[rest]) for rest in without]
         error = float(np.sqrt((GROUPS - 1) / GROUPS * np.square(left_out - np.mean(left_out)).sum()))
@@ -130,9 +130,9 @@ def _of_affine(game: LinearQuadratic, policy: AffinePolicy) -> Exploitability:
     expected = (game.horizon, game.action_dim, game.state_dim)
     if K.shape != expected:
         raise ValueError(f"policy.K: expected shape {expected}, got {K.shape}")
-    mean, cov = lq_moments(game, K, k, std=std)
+    if not np.isfinite(K).all() or not np.isfinite(k).all():
+        raise ArithmeticError("exploitability: the policy's gains are not finite")
+    mean, cov = lq_moments(game, K, k, std=std)  # an ArithmeticError where they overflow
     response = lq_best_response(game, mean)
     gap = lq_gap(response, K, k, mean, cov, std)
-    if not np.isfinite(gap):
-        raise ArithmeticError("exploitability: the policy's gains or moments are not finite")
     return Exploitability(gap, response.value, response.value - gap, 0.0, "exact moments of an affine policy", mean)

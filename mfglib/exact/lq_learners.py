@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import integer
+from mfglib.checks import checked, integer
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games.linear_quadratic import LinearQuadratic
@@ -115,6 +115,7 @@ class LQFictitiousPlay:
     best_responses: list[LQBestResponse]
 
 
+@checked
 def lq_fictitious_play(
     game: LinearQuadratic, iterations: int = 20, averaging: str | Averaging = "uniform"
 ) -> LQFictitiousPlay:

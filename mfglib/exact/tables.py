@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mfglib.checks import require_time
+from mfglib.checks import checked, require_states, require_time
 from mfglib.exact.grid import Grid
 from mfglib.policies import sampler
 from mfglib.protocols import Policy
@@ -61,7 +61,9 @@ class TablePolicy:
         shares, index = shares.topk(S)
         return actions.gather(1, index[..., None].expand(-1, -1, actions.shape[2])), shares
 
+    @checked
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        require_states("x", x, self.grid.state_dim)
         if require_time(t, len(self.shares)) == len(self.shares):
             return x.new_zeros(len(x), self.grid.game.action_dim)
         # One search in the distribution functions of all cells, end to end: (n, S) would be large.
@@ -72,14 +74,21 @@ class TablePolicy:
         index = torch.searchsorted(ends.flatten(), cell + u, right=True) - cell * ends.shape[1]
         return self.actions[t][cell, index.clamp(max=ends.shape[1] - 1)].to(x)
 
+    @checked
     def mean(self, t: int, x: Tensor) -> Tensor:
+        require_states("x", x, self.grid.state_dim)
         if require_time(t, len(self.shares)) == len(self.shares):
             return x.new_zeros(len(x), self.grid.game.action_dim)
         cell = self.grid.cell(x)
         return torch.einsum("ns,nsk->nk", self.shares[t, cell], self.actions[t][cell]).to(x)
 
+    @checked
     def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
-        """Log-share of the nearest action of the cell: a table has no density."""
+        """Log-share of the nearest action of the cell, at t < T: a table has no density."""
+        require_time(t, len(self.shares) - 1)
+        require_states("x", x, self.grid.state_dim)
+        if a.shape != (len(x), self.grid.game.action_dim):
+            raise ValueError(f"x, a: expected shapes (n, d) and (n, k), got {tuple(x.shape)} and {tuple(a.shape)}")
         cell = self.grid.cell(x)
         nearest = (self.actions[t][cell] - a.double()[:, None]).square().sum(2).argmin(1)
         return self.shares[t, cell, nearest].log().to(x)

@@ -34,7 +34,7 @@ class BeachBar(BoundedGame):
     ) -> None:
         self.c_x, self.c_m, self.c_a = number("c_x", c_x), number("c_m", c_m), number("c_a", c_a, positive=True)
         self.bar = number("bar", bar, at_most=1.0)
-        self.horizon = integer("horizon", horizon, at_least=1)
+        self.horizon = integer("horizon", horizon, at_least=1, at_most=10**6)
         self.noise_bound = number("noise_bound", noise_bound)
         self.a_bound = number("a_bound", a_bound, positive=True)
         self.domain, self.start = Domain(0.0, 1.0), Law.box(0.0, 1.0)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from mfglib.checks import vector
+from mfglib.checks import array, checked, integer, vector
 from mfglib.games.base import clip, constant, game_repr
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -17,22 +17,30 @@ from mfglib.protocols import Population
 class Law:
     """A product law with independent coordinates: "gaussian", or "uniform" on a box; mean and std (d,)."""
 
+    @checked
     def __init__(self, name: str, mean: Any, std: Any, size: int) -> None:
         if name not in ("gaussian", "uniform"):
             raise ValueError(f'law: expected "gaussian" or "uniform", got {name!r}')
+        integer("size", size, at_least=1)
         self.name, self.mean, self.std = name, vector("mean", mean, size), vector("std", std, size)
+        if (self.std < 0).any():
+            raise ValueError(f"std: expected >= 0, got {std!r}")
         self.ends = self.mean - math.sqrt(3) * self.std, self.mean + math.sqrt(3) * self.std  # of the uniform box
 
     @classmethod
     def box(cls, lower: Any, upper: Any) -> "Law":
         """The uniform law on the box with corners lower, upper: (d,)."""
-        lower, upper = np.atleast_1d(lower).astype(float), np.atleast_1d(upper).astype(float)
+        lower, upper = np.atleast_1d(array("lower", lower)), np.atleast_1d(array("upper", upper))
+        if lower.ndim != 1 or not lower.size or lower.shape != upper.shape or (lower > upper).any():
+            raise ValueError(f"lower, upper: expected corners (d,), lower <= upper, got {lower} and {upper}")
         law = cls("uniform", (lower + upper) / 2, (upper - lower) / 2 / math.sqrt(3), len(lower))
         law.ends = lower, upper  # exactly: no start is beyond a wall by rounding
         return law
 
+    @checked
     def draw(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
         """n independent samples (n, d)."""
+        integer("n", n, at_least=0)
         options = dict(device=generator.device, dtype=dtype)
         if self.name == "gaussian":
             unit = torch.randn(n, len(self.mean), generator=generator, **options)
@@ -41,9 +49,10 @@ class Law:
         lower, upper = (constant(v, unit) for v in self.ends)
         return (lower + (upper - lower) * unit).clamp(lower, upper)
 
+    @checked
     def quantiles(self, n: int) -> np.ndarray:
         """Each coordinate's quantiles at the n midpoints of [0, 1]: (n, d)."""
-        u = (np.arange(n) + 0.5)[:, None] / n
+        u = (np.arange(integer("n", n, at_least=1)) + 0.5)[:, None] / n
         lower, upper = self.ends
         return self.mean + self.std * ndtri(u) if self.name == "gaussian" else lower + (upper - lower) * u
 

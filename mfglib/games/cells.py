@@ -78,5 +78,5 @@ class Cells:
             self._indices[scaled.device] = torch.from_numpy(self.index).to(scaled.device)
         size = constant(self.shape, scaled)
         inside = ((scaled >= 0) & (scaled <= size)).all(1)
-        place = scaled.clamp_min(0).minimum(size - 1).long()
+        place = scaled.nan_to_num(0.0).clamp_min(0).minimum(size - 1).long()
         return torch.where(inside, self._indices[scaled.device][tuple(place.T)], -1)

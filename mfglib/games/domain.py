@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import array
+from mfglib.checks import array, checked, integer, require_states
 from mfglib.games.base import constant
 
 MAX_REFLECTIONS = 64  # at most this many reflections per move; after that the agent stays at its last contact
@@ -36,7 +36,8 @@ class Domain:
         if self.lower.ndim != 1 or self.lower.shape != self.upper.shape or (self.lower >= self.upper).any():
             raise ValueError(f"lower, upper: expected two corners (d,), lower < upper, got {lower!r} and {upper!r}")
         self.state_dim = d = len(self.lower)
-        walls = array("walls", walls) if len(walls) else np.empty((0, 2, d))
+        walls = array("walls", walls)
+        walls = walls if walls.size else np.empty((0, 2, d))
         if walls.ndim != 3 or walls.shape[1:] != (2, d):
             raise ValueError(f"walls: expected shape (m, 2, {d}), got {walls.shape}")
         for i, (low, high) in enumerate(walls):
@@ -61,15 +62,18 @@ class Domain:
         overlap = np.minimum(high, self.walls[:, 1]) > np.maximum(low, self.walls[:, 0])
         return bool(overlap.all(1).any())
 
+    @checked
     def contains(self, x: Tensor) -> Tensor:
         """Whether x: (n, d) is in the box and not strictly inside a wall: (n,)."""
+        require_states("x", x, self.state_dim)
         lower, upper, low, high = self._as(x)
         inside = ((x >= lower) & (x <= upper)).all(-1)
         return inside & ~((x[:, None] > low) & (x[:, None] < high)).all(-1).any(-1)
 
+    @checked
     def uniform(self, n: int, generator: torch.Generator) -> Tensor:
         """n independent points of the free area: (n, d)."""
-        x = torch.empty(n, self.state_dim, device=generator.device)
+        x = torch.empty(integer("n", n, at_least=0), self.state_dim, device=generator.device)
         missing = torch.ones(n, dtype=torch.bool, device=generator.device)
         lower, upper, *_ = self._as(x)
         while missing.any():
@@ -77,18 +81,25 @@ class Domain:
             missing = ~self.contains(x)
         return x
 
+    @checked
     def fold(self, x: Tensor) -> Tensor:
         """x: (n, d) reflected at the outer edge alone, any number of times; as it is inside."""
+        require_states("x", x, self.state_dim)
         lower, upper, *_ = self._as(x)
         width = upper - lower
         folded = lower + (width - ((x - lower).remainder(2 * width) - width).abs())
         return torch.where((x < lower) | (x > upper), folded.clamp(lower, upper), x)
 
+    @checked
     def move(self, x: Tensor, displacement: Tensor) -> Tensor:
         """Where straight segments from x: (n, d) along `displacement`: (n, d) end, after reflections: (n, d).
 
         No end is strictly inside a wall or outside the box, for any displacement, if no start is.
         """
+        require_states("x", x, self.state_dim)
+        if displacement.shape != x.shape:
+            shapes = f"{tuple(x.shape)} and {tuple(displacement.shape)}"
+            raise ValueError(f"x, displacement: expected the same shape, got {shapes}")
         if not len(self.walls):
             return self.fold(x + displacement)
         lower, upper, low, high = self._as(x)

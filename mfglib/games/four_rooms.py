@@ -49,7 +49,7 @@ class FourRooms(BoundedGame):
     ) -> None:
         self.c_a, self.c_m = number("c_a", c_a, positive=True), number("c_m", c_m)
         self.epsilon = number("epsilon", epsilon, positive=True)
-        self.horizon = integer("horizon", horizon, at_least=1)
+        self.horizon = integer("horizon", horizon, at_least=1, at_most=10**6)
         self.noise_bound = number("noise_bound", noise_bound)
         self.a_bound = number("a_bound", a_bound, positive=True)
         self.domain = Domain([0.0, 0.0], [0.5, 0.5], walls)

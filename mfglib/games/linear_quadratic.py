@@ -61,10 +61,14 @@ class LinearQuadratic:
         state = {"A": A, "A_bar": A_bar, "c_x": c_x, "c_m": c_m, "x_target": x_target, "B": b}
         state |= {"initial_mean": initial_mean, "initial_std": initial_std, "noise_std": noise_std}
         # The first array decides d; every other parameter is then checked against it under its own name.
-        d = next((s[0] for s in (array(name, v).shape for name, v in state.items()) if s), 1)
+        shapes = {name: array(name, v).shape for name, v in state.items()}
+        for name, shape in shapes.items():
+            if 0 in shape:
+                raise ValueError(f"{name}: expected a number or an array of some, got shape {shape}")
+        d = next((shape[0] for shape in shapes.values() if shape), 1)
         k = b.shape[1] if b.ndim == 2 else d
         self.state_dim, self.action_dim = integer("state dimension", d, at_least=1), integer("k", k, at_least=1)
-        self.horizon = integer("horizon", horizon, at_least=1)
+        self.horizon = integer("horizon", horizon, at_least=1, at_most=10**6)
         self.A, self.A_bar, self.B = matrix("A", A, d, d), matrix("A_bar", A_bar, d, d), matrix("B", B, d, k)
         self.c_x, self.c_m = cost_matrix("c_x", c_x, d), cost_matrix("c_m", c_m, d)
         self.c_a = cost_matrix("c_a", c_a, k, positive=True)
@@ -151,7 +155,7 @@ class LinearQuadratic:
 
 
 def _law(name: str, value: str) -> str:
-    if value not in ("gaussian", "uniform"):
+    if not isinstance(value, str) or value not in ("gaussian", "uniform"):
         raise ValueError(f'{name}: expected "gaussian" or "uniform", got {value!r}')
     return value
 

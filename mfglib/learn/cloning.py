@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import require_finite, require_positive
+from mfglib.checks import number, require_finite, require_positive
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Networks
 from mfglib.policies import NoisePolicy, gaussian_log_prob
@@ -46,8 +46,7 @@ class CloningConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "agents", "steps", "batch", "learning_rate", "components", "initial_std", "min_std")
-        if not 0 <= self.beta <= 1:
-            raise ValueError(f"CloningConfig.beta: expected a number in [0, 1], got {self.beta!r}")
+        number("CloningConfig.beta", self.beta, at_most=1.0)
         for name in ("capacity", "decay_after"):
             if getattr(self, name) is not None:
                 require_positive(self, name)

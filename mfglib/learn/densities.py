@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import integer, number
+from mfglib.checks import checked, integer, number, require_states, shown
 from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp
 from mfglib.policies import gaussian_log_prob
 
@@ -72,6 +72,7 @@ class GaussianPolicy(nn.Module):
         return mean[:, 0], std[:, 0]
 
     @torch.no_grad()
+    @checked
     def sample(self, t: int | Tensor, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         log_weight, mean, std = self(t, x)
         noise = torch.randn(len(x), self.shape[1], generator=generator, device=x.device, dtype=x.dtype)
@@ -80,14 +81,19 @@ class GaussianPolicy(nn.Module):
         component = torch.multinomial(log_weight.exp(), 1, generator=generator)[..., None].expand(-1, 1, self.shape[1])
         return mean.gather(1, component)[:, 0] + std.gather(1, component)[:, 0] * noise
 
+    @checked
     def log_prob(self, t: int | Tensor, x: Tensor, a: Tensor) -> Tensor:
         """(n, d), (n, k) -> (n,)."""
+        require_states("x", x)
+        if a.shape != (len(x), self.shape[1]) or not a.is_floating_point():
+            raise ValueError(f"x, a: expected (n, d) and (n, {self.shape[1]}), got {shown(x)} and {shown(a)}")
         if self.components == 1:
             return gaussian_log_prob(a, *self.gaussian(t, x))
         log_weight, mean, std = self(t, x)
         return torch.logsumexp(log_weight + gaussian_log_prob(a[:, None], mean, std), dim=-1)
 
     @torch.no_grad()
+    @checked
     def mean(self, t: int | Tensor, x: Tensor) -> Tensor:
         log_weight, mean, _ = self(t, x)
         return mean[:, 0] if self.components == 1 else (log_weight.exp()[..., None] * mean).sum(1)

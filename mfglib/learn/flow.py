@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import integer, require_finite, require_positive, require_states, require_time
+from mfglib.checks import checked, integer, require_finite, require_positive, require_states, require_time
 from mfglib.games.domain import Domain
 from mfglib.learn.networks import TimeFeatures, mlp, unit_of
 from mfglib.learn.spline import spline, spline_inverse
@@ -82,6 +82,7 @@ class TimeFlow(nn.Module):
         for name, value in (("loc", 0.0), ("scale", 1.0), ("means", 0.0)):
             self.register_buffer(name, torch.full((horizon + 1, state_dim), value))
 
+    @checked
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         """Log-density in the game's own units: (n, d) -> (n,); −inf outside the domain and in its walls."""
         x = self._states("x", x)
@@ -91,6 +92,7 @@ class TimeFlow(nn.Module):
         return torch.where(self.unfold.contains(x) | x.isnan().any(-1), result, -torch.inf)
 
     @torch.no_grad()
+    @checked
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent states of the population at time t: (n, d)."""
         shape = integer("n", n, at_least=0), self.state_dim

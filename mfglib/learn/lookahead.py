@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import number, require_finite, require_positive, require_time
+from mfglib.checks import checked, number, require_finite, require_positive, require_time
 from mfglib.games.base import clip, constant, known_moves
 from mfglib.learn.networks import Networks, StateFeatures, head, mlp, unit_of
 from mfglib.populations import Repeated
@@ -92,11 +92,18 @@ class LookaheadPolicy:
     affordable_draws = 4  # of each cell's action, when a judge asks: many candidates stand behind each
 
     @torch.no_grad()
+    @checked
     def sample(self, t: int, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(n, d) -> (n, k); 0 at t = T."""
-        if require_time(t, self.game.horizon) == self.game.horizon:
+        if self._is_last(t, x):
             return x.new_zeros(len(x), self.game.action_dim)
         return torch.cat([self._choose(t, part, generator) for part in x.split(CHUNK)])
+
+    def _is_last(self, t: int, x: Tensor) -> bool:
+        """Whether nobody acts any more; ValueError for other times and for states that are not in the domain."""
+        if not self.game.domain.contains(x).all():
+            raise ValueError("x: expected states in the game's domain, got some outside or in walls")
+        return require_time(t, self.game.horizon) == self.game.horizon
 
     def _choose(self, t: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
         a = self._pick(t, x, candidates(self.game, x, self.candidates, generator), generator)
@@ -112,9 +119,10 @@ class LookaheadPolicy:
         return a[torch.arange(len(x), device=x.device), index]
 
     @torch.no_grad()
+    @checked
     def mean(self, t: int, x: Tensor) -> Tensor:
         """The mean action within the bounds, over regular candidates: (n, d) -> (n, k)."""
-        if require_time(t, self.game.horizon) == self.game.horizon:
+        if self._is_last(t, x):
             return x.new_zeros(len(x), self.game.action_dim)
         return torch.cat([self._mean(t, part) for part in x.split(CHUNK)])
 

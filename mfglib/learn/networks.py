@@ -34,6 +34,8 @@ class TimeFeatures(nn.Module):
         """t: an integer for all, or (n,) integers; returns (n, width)."""
         if not isinstance(t, Tensor):
             require_time(t, len(self.table) - 1)
+        elif t.is_floating_point() or t.shape not in ((), (n,)):
+            raise ValueError(f"t: expected an integer or ({n},) integers, got shape {tuple(t.shape)} of {t.dtype}")
         return self.table[t].expand(n, self.width)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from mfglib.checks import checked
 from mfglib.fictitious_play import Step
 from mfglib.protocols import Game
 from mfglib.recipes import PARTS, Recipe
@@ -19,6 +20,7 @@ from mfglib.seeds import Random
 from mfglib.trial import behaviour, same_behaviour
 
 
+@checked
 def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     """The steps 0..K of a finished run of `game` that `solve` has kept in `directory`: policies, population and the
     population before, not losses. Simulated agents are simulated again.
