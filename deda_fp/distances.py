@@ -8,7 +8,8 @@ import torch
 from scipy.stats import norm, wasserstein_distance
 from torch import Tensor
 
-from mfglib.checks import checked, integer, require_shape, require_states, require_time
+from mfglib.arguments import checked
+from mfglib.checks import integer, require_shape, require_states, require_time
 from mfglib.exact import LQEquilibrium
 from mfglib.exact.grid import Grid
 from mfglib.learn.flow import TimeFlow

@@ -20,7 +20,8 @@ from scipy.stats import binom
 from torch import Tensor
 
 from deda_fp.distances import wasserstein
-from mfglib.checks import checked, integer, number, require_shape, require_time
+from mfglib.arguments import checked
+from mfglib.checks import integer, number, require_shape, require_time
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
 from mfglib.exact.lq import lq_best_response, lq_gap, lq_moments, regulator, require_unbounded

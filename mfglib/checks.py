@@ -1,12 +1,8 @@
 """Checks of arguments and of learned numbers: each error names what was expected and what was given."""
 
-import functools
-import inspect
 import math
-import types
-import typing
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,75 +21,17 @@ def require_finite(learner: str, *values: float | torch.Tensor | nn.Module) -> N
             raise DivergenceError(f"{learner}: a loss or a parameter is not finite")
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Test = tuple[Callable[[Any], bool], str]  # of a value, and what is expected
-
-MEMBERS = {"Policy": ("sample", "episode"), "Population": ("mean",)}  # one of them will do
-
-
-def checked(function: Function) -> Function:
-    """A function that tells of arguments of another kind than annotated before it starts: a TypeError names the
-    argument, what was expected and what was given. A protocol is known by its members; numbers are finite, those of
-    numpy too; tensors and arrays hold real numbers, and arrays finite ones."""
-    names = list(inspect.signature(function).parameters)
-
-    @functools.cache
-    def tests() -> dict[str, list[Test]]:
-        hints = typing.get_type_hints(getattr(function, "__func__", function))
-        kinds = {n: h.__args__ if isinstance(h, types.UnionType) else (h,) for n, h in hints.items() if n != "return"}
-        found = {name: [_test(kind) for kind in several] for name, several in kinds.items()}
-        return {name: several for name, several in found.items() if None not in several}
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        for name, value in [*zip(names, args, strict=False), *options.items()]:
-            several = tests().get(name, ())
-            if several and not any(right(value) for right, _ in several):
-                raise TypeError(f"{name}: expected {' or '.join(what for _, what in several)}, got {shown(value)}")
-        return function(*args, **options)
-
-    return call
-
-
-def _test(kind: Any) -> Test | None:
-    """How values of an annotation are told; None where nothing is."""
-    name = getattr(kind, "__name__", "")
-    if name == "Game":
-        return lambda v: require_game(v) is None, "a game"
-    if name in MEMBERS:
-        members = MEMBERS[name]
-        other = type, torch.Tensor, np.ndarray, np.generic  # which have a mean too
-        what = f"a {name.lower()}, with a member {' or '.join(members)}"
-        return lambda v: not isinstance(v, other) and any(hasattr(v, m) for m in members), what
-    if kind is bool:
-        return lambda v: isinstance(v, (bool, np.bool_)), "True or False"
-    if kind is int:
-        return lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool), "an integer"
-    if kind is float:
-        known = int, float, np.integer, np.floating
-        return lambda v: isinstance(v, known) and not isinstance(v, bool) and math.isfinite(v), "a finite number"
-    if kind is torch.Tensor:
-        return lambda v: isinstance(v, torch.Tensor) and not v.is_complex(), "a tensor of real numbers"
-    if kind is np.ndarray:
-        return lambda v: _is_finite_array(v), "a numpy array of finite numbers"
-    if kind is types.NoneType:
-        return lambda v: v is None, "None"
-    if isinstance(kind, type) and kind is not Any and not getattr(kind, "_is_protocol", False):
-        return lambda v: isinstance(v, kind), f"a {name}"
-    return None
-
-
-def _is_finite_array(value: Any) -> bool:
+def is_finite_array(value: Any) -> bool:
+    """Whether it is a numpy array of finite real numbers."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and bool(np.isfinite(value).all())
 
 
 def shown(value: Any) -> str:
     """A value in a message: arrays by their shape."""
     if isinstance(value, (torch.Tensor, np.ndarray)) and math.prod(value.shape) != 1:
-        finite = (
-            "" if not isinstance(value, np.ndarray) or _is_finite_array(value) else " that are not all finite numbers"
-        )
-        return f"a {type(value).__name__} of shape {tuple(value.shape)} and {value.dtype}{finite}"
+        finite = isinstance(value, torch.Tensor) or is_finite_array(value)
+        what = f"a {type(value).__name__} of shape {tuple(value.shape)} and {value.dtype}"
+        return what if finite else f"{what}, not all finite numbers"
     text = repr(value)
     return text if len(text) < 80 else f"{text[:77]}..."
 
@@ -104,39 +42,6 @@ def require_shape(name: str, value: torch.Tensor | np.ndarray, *shape: int | Non
     if not known or any(n == 0 or m not in (None, n) for n, m in zip(value.shape, shape, strict=True)):
         expected = ", ".join("n" if m is None else str(m) for m in shape)
         raise ValueError(f"{name}: expected shape ({expected}), got {tuple(value.shape)}")
-
-
-SIGNATURES = {
-    "initial": ("n", "generator"),
-    "step": ("t", "x", "a", "population", "generator"),
-    "reward": ("t", "x", "a", "population"),
-}
-
-
-def require_game(game: Any) -> None:
-    """Raise TypeError or ValueError, naming the member, unless it has those of a game, with the arguments of one."""
-    if isinstance(game, type):
-        raise TypeError(f"game: expected an object, got the class {game.__name__}; make one, {game.__name__}(...)")
-    for member in ("horizon", "state_dim", "action_dim", *SIGNATURES):
-        try:
-            getattr(game, member)
-        except AttributeError as error:
-            name = type(game).__name__
-            message = f"game: expected an object with the member `{member}`, got {name} without it ({error})"
-            raise TypeError(message) from None
-    for member in ("horizon", "state_dim", "action_dim"):
-        integer(f"game.{member}", getattr(game, member), at_least=1)
-    for member, names in SIGNATURES.items():
-        function, expected = getattr(game, member), f"{member}({', '.join(names)})"
-        if not callable(function):
-            raise TypeError(f"game.{member}: expected a method {expected}, got {function!r}")
-        try:
-            inspect.signature(function).bind(*names)
-        except ValueError:  # builtins may have no signature
-            continue
-        except TypeError as error:
-            got = f"{member}{inspect.signature(function)}"
-            raise TypeError(f"game.{member}: expected {expected}, got {got}: {error}") from None
 
 
 def require_time(t: Any, horizon: int) -> int:
@@ -152,12 +57,6 @@ def require_states(name: str, x: Any, size: int | None = None) -> None:
         raise TypeError(f"{name}: expected a tensor (n, {size or 'd'}) of floating-point numbers, got {shown(x)}")
     if x.ndim != 2 or size not in (None, x.shape[1]):
         raise ValueError(f"{name}: expected shape (n, {size or 'd'}), got {tuple(x.shape)}")
-
-
-def require_policy(name: str, policy: Any) -> None:
-    """Raise TypeError, naming the argument, unless it can act."""
-    if isinstance(policy, type) or not (callable(getattr(policy, "sample", None)) or hasattr(policy, "policies")):
-        raise TypeError(f"{name}: expected a policy, an object with `sample(t, x)`, got {policy!r}")
 
 
 def device(name: str, value: Any) -> str:

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from mfglib.checks import checked, integer
+from mfglib.arguments import checked
 from mfglib.checks import device as known_device
+from mfglib.checks import integer
 from mfglib.exact.grid_judge import GridJudge
 from mfglib.exact.lq_judge import LQJudge
 from mfglib.protocols import Exploitability, Game, Policy, Population

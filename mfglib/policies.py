@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import array, checked, integer, require_policy, require_shape, require_states, require_time, vector
+from mfglib.arguments import checked
+from mfglib.checks import array, integer, require_shape, require_states, require_time, vector
 from mfglib.protocols import Policy
 
 
@@ -136,7 +137,8 @@ class EpisodeMixture:
         if not isinstance(policies, (list, tuple, nn.ModuleList)) or not (policies := list(policies)):
             raise ValueError(f"policies: expected a list of at least one, got {policies!r}")
         for policy in policies:
-            require_policy("policies", policy)
+            if not (hasattr(policy, "sample") or hasattr(policy, "episode")):
+                raise TypeError(f"policies: expected policies, with a member sample, got {policy!r} among them")
         self.policies = policies
         w = array("weights", np.ones(len(policies)) if weights is None else weights)
         if w.shape != (len(self.policies),):
@@ -157,10 +159,12 @@ class EpisodeMixture:
         return self.episode(len(x), generator).sample(t, x, generator)
 
     def log_prob(self, t: int, x: Tensor, a: Tensor) -> Tensor:
-        raise NotImplementedError("a mixture drawn once an episode has no density given (t, x): it depends on the past")
+        raise NotImplementedError(
+            "a mixture drawn once per episode has no density given (t, x): it depends on the past"
+        )
 
     def mean(self, t: int, x: Tensor) -> Tensor:
-        raise NotImplementedError("a mixture drawn once an episode has no mean given (t, x): it depends on the past")
+        raise NotImplementedError("a mixture drawn once per episode has no mean given (t, x): it depends on the past")
 
 
 class Episode:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import checked, integer, require_shape, require_states, require_time
+from mfglib.arguments import checked
+from mfglib.checks import integer, require_shape, require_states, require_time
 from mfglib.games.cells import Cells
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
@@ -52,7 +53,7 @@ class Particles:
         """Kernel density estimate at x: (m, d) -> (m,), `chunk` pairs at a time (None: as many as suit the device)."""
         require_states("x", x, self.x.shape[2])
         centre = self.mean(t)
-        agents, x = self.x[t] - centre, x - centre
+        agents, x = self.x[t] - centre, x.to(centre.device) - centre
         n, d = agents.shape
         width = self.bandwidth * agents.std(0).clamp_min(1e-12)
         constant = math.log(n) + width.log().sum() + 0.5 * d * math.log(2 * math.pi)

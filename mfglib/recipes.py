@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfglib import presets
-from mfglib.checks import checked, integer
+from mfglib.arguments import checked
 from mfglib.checks import device as known_device
+from mfglib.checks import integer
 from mfglib.games.base import known_moves
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.protocols import Game

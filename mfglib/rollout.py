@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfglib.checks import checked, integer
+from mfglib.arguments import checked
+from mfglib.checks import integer
 from mfglib.policies import sampler
 from mfglib.populations import Particles
 from mfglib.protocols import Game, Policy, Population

@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from mfglib.arguments import checked
 from mfglib.certificates import COLUMNS, Certify, CertifyConfig
-from mfglib.checks import DivergenceError, checked, integer
+from mfglib.checks import DivergenceError, integer
 from mfglib.fictitious_play import Step, fictitious_play
 from mfglib.judge import certifiable, require_certifiable
 from mfglib.presets import Sizes, configured

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import array, require_game
+from mfglib.arguments import require_game
+from mfglib.checks import array
 from mfglib.games.domain import Domain
 from mfglib.populations import GaussianPath
 from mfglib.protocols import Game

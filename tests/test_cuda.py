@@ -42,6 +42,7 @@ def test_a_gpu_learns_what_a_cpu_learns():
     assert last[1] < 2 * last[0] + 0.01
 
 
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")
 def test_inner_loops_do_not_wait_for_the_host():
     """Steps of cloning and of the flow's fit, with synchronisation forbidden but for the beginning and the end."""
     random = generator(0, "test", device="cuda")
@@ -66,7 +67,7 @@ def test_tables_live_there():
     table = CellPopulation.tabulate(flow, game.domain, game.horizon, 40, device="cuda")
     x = table.sample(1, 100_000, generator(0, "table", device="cuda"))
     assert x.is_cuda and game.domain.contains(x).all() and table.log_prob(1, x).isfinite().all()
-    counts = torch.bincount(table.cell(x), minlength=len(table.corners)).double().cpu() / len(x)
+    counts = torch.bincount(table.grid.find(x), minlength=len(table.grid.x)).double().cpu() / len(x)
     assert 0.5 * (counts - table.mass[1].cpu()).abs().sum() < 0.1
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from mfglib.checks import checked, integer, number
+from mfglib.arguments import checked
+from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
 from mfglib.exact.grid_learners import GridResponse, LastResponse, MirrorResponse, OccupancyAverage, OwnCrowd, still

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import checked, require_shape, vector
+from mfglib.arguments import checked
+from mfglib.checks import require_shape, vector
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import GaussianPath

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import checked, integer
+from mfglib.arguments import checked
+from mfglib.checks import integer
 from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games.linear_quadratic import LinearQuadratic

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mfglib.checks import checked, require_states, require_time
+from mfglib.arguments import checked
+from mfglib.checks import require_states, require_time
 from mfglib.exact.grid import Grid
 from mfglib.policies import sampler
 from mfglib.protocols import Policy

@@ -8,7 +8,8 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from mfglib.checks import array, checked, integer, vector
+from mfglib.arguments import checked
+from mfglib.checks import array, integer, vector
 from mfglib.games.base import clip, constant, game_repr
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfglib.checks import array, checked, integer, require_states
+from mfglib.arguments import checked
+from mfglib.checks import array, integer, require_states
 from mfglib.games.base import constant
 
 MAX_REFLECTIONS = 64  # at most this many reflections per move; after that the agent stays at its last contact

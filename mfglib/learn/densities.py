@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import checked, integer, number, require_states, shown
+from mfglib.arguments import checked
+from mfglib.checks import integer, number, require_states, shown
 from mfglib.learn.networks import Networks, TimeStateFeatures, head, mlp
 from mfglib.policies import gaussian_log_prob
 

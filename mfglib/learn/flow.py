@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import checked, integer, require_finite, require_positive, require_states, require_time
+from mfglib.arguments import checked
+from mfglib.checks import integer, require_finite, require_positive, require_states, require_time
 from mfglib.games.domain import Domain
 from mfglib.learn.networks import TimeFeatures, mlp, unit_of
 from mfglib.learn.spline import spline, spline_inverse

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfglib.checks import checked, number, require_finite, require_positive, require_time
+from mfglib.arguments import checked
+from mfglib.checks import number, require_finite, require_positive, require_time
 from mfglib.games.base import clip, constant, known_moves
 from mfglib.learn.networks import Networks, StateFeatures, head, mlp, unit_of
 from mfglib.populations import Repeated

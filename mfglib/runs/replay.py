@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mfglib.checks import checked
+from mfglib.arguments import checked
 from mfglib.fictitious_play import Step
 from mfglib.protocols import Game
 from mfglib.recipes import PARTS, Recipe
