@@ -12,12 +12,12 @@ MADE_FROM = $(PYTHON) -c 'import hashlib, os, sys; \
   print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest(), sys.version.split()[0], sys.base_prefix, os.getcwd())'
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all
 
-.PHONY: help setup figures test lab notebooks report bench lock unlock clean
+.PHONY: help setup figures test test-faults lab notebooks report bench lock unlock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@echo "usage: make TARGET [PRESET=smoke|lecture|paper] [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## build .venv from requirements.lock if it is missing or stale (every target does)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -44,6 +44,9 @@ figures: setup ## the main job: train, run the notebooks, draw every figure (PRE
 test: setup ## ruff, then pytest over the tests and every notebook cell at the smoke preset
 	$(BIN)/python -m ruff check .
 	OMP_NUM_THREADS=1 MFGLIB_PRESET=smoke $(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax tests notebooks
+
+test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (ten minutes)
+	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)
 	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks

@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from deda_fp.batch import modules_of_run
-from mfglib.sources import sources
+from deda_fp.batch import STARTED_BY, modules_of_run
+from mfglib.sources import libraries, sources
 from notebooks.execute import figure_files, read, sources_hash, used_sources
 
 PRESET = config.get("preset", "lecture")
 if PRESET not in ("smoke", "lecture", "paper"):
     raise WorkflowError(f"preset: expected smoke, lecture or paper, got {PRESET!r}")
 PYTHON = sys.executable  # of the environment that Snakemake runs in
+os.environ[STARTED_BY] = str(os.getpid())  # its jobs end with it, even if it is killed
 RESULTS = f"results/{PRESET}"
 FIGURES = "figures" if PRESET == "lecture" else f"{RESULTS}/figures"  # the committed ones are the lecture preset's
 
@@ -27,6 +28,7 @@ RUNS = {"lq": ["uniform", "geometric"], **dict.fromkeys(["lq-bounded", "beach-ba
 # Runs whose error terms are measured: game and variant.
 THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
 NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
+PAPER = "figures/data/paper_curves.csv"  # read off the paper's figures
 # What a notebook reads beside the code: parameter and file.
 DATA = {
     "02_deda_fp_on_lq": {"runs_csv": f"{FIGURES}/data/lq_runs.csv"},
@@ -56,6 +58,18 @@ def figures(notebook):
     return [f"{FIGURES}/{file}" for stem in stems for file in figure_files(stem)]
 
 
+def runs_of(notebook):
+    """The histories of the runs that its metadata declares (mfglib.runs): it opens them, and trains none."""
+    runs = read(notebook).metadata.get("mfglib", {}).get("runs", [])
+    return [f"{RESULTS}/{run}/seed-0/history.csv" for run in runs]
+
+
+def files_of(notebook):
+    """Its own data, and the paper's where a cell names them."""
+    named = any(PAPER in cell.source for cell in read(notebook).cells)
+    return [*DATA.get(notebook.stem, {}).values(), *([PAPER] if named else [])]
+
+
 def histories(game):
     return expand(f"{RESULTS}/{game}/{{variant}}/seed-{{seed}}/history.csv", variant=RUNS[game], seed=SEEDS)
 
@@ -74,10 +88,12 @@ rule all:
         [[f"{RESULTS}/notebooks/{path.name}", *figures(path)] for path in NOTEBOOKS],
 
 
-# The code of the run's own game and learners, and that of the judge: where only the judge has changed, the command
-# below measures the stored learners again and trains nothing.
+# The code of the run's own game and learners, the constants of the game, and the code of the judge. Where nothing that
+# the run follows from has changed, the command below opens what it has stored; where only the judge has, it measures
+# that again.
 def run_sources(wildcards):
-    return relative(sources([*modules_of_run(wildcards.game, wildcards.variant), "mfglib.certificates"], ROOT))
+    modules = [*modules_of_run(wildcards.game, wildcards.variant), "mfglib.certificates"]
+    return [*relative(sources(modules, ROOT)), "deda_fp/catalogue.py"]
 
 
 # One thread a run: the networks are small, and as many seeds as there are cores run side by side.
@@ -91,6 +107,7 @@ rule train:
     params:
         directory=lambda wildcards, output: str(Path(output[0]).parent),
         preset=PRESET,
+        libraries=lambda wildcards: libraries(sources(modules_of_run(wildcards.game, wildcards.variant), ROOT)),
         kind=lambda wildcards: "--algorithm" if wildcards.variant in ALGORITHMS else "--averaging",
     shell:
         "{PYTHON} -m mfglib train {wildcards.game} {params.kind} {wildcards.variant} --seed {wildcards.seed}"
@@ -99,13 +116,14 @@ rule train:
 
 rule summary:
     input:
-        lambda wildcards: histories(wildcards.game),
+        tables=lambda wildcards: histories(wildcards.game),
+        code="deda_fp/__main__.py",
     output:
         f"{FIGURES}/data/{{game}}_runs.csv",
     wildcard_constraints:
         game="|".join(RUNS),
     shell:
-        "{PYTHON} -m mfglib summary {input} --output {output}"
+        "{PYTHON} -m mfglib summary {input.tables} --output {output}"
 
 
 # What the theorem calls errors, measured from the learners that the run has kept.
@@ -127,13 +145,14 @@ rule errors:
 
 rule errors_summary:
     input:
-        lambda wildcards: error_terms(wildcards.game),
+        tables=lambda wildcards: error_terms(wildcards.game),
+        code="deda_fp/__main__.py",
     output:
         f"{FIGURES}/data/{{game}}_errors.csv",
     wildcard_constraints:
         game="|".join(THEORY),
     shell:
-        "{PYTHON} -m mfglib summary {input} --output {output}"
+        "{PYTHON} -m mfglib summary {input.tables} --output {output}"
 
 
 # Times mean something on a quiet machine only: as many threads as it has, which --cores limits, so that nothing else
@@ -164,7 +183,8 @@ for path in NOTEBOOKS:
         input:
             code=relative(used_sources(read(path), ROOT)),
             execute="notebooks/execute.py",
-            data=list(DATA.get(path.stem, {}).values()),
+            data=files_of(path),
+            runs=runs_of(path),
             # its time does not count: storing its outputs must not run it again; its cells do, through `sources`
             notebook=ancient(str(path)),
         output:

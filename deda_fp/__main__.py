@@ -1,11 +1,13 @@
 """Training runs for batches: `python -m mfglib train lq --seed 0 --directory results/lq/0`, `errors`, `summary`."""
 
 import argparse
-import json
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 
+from deda_fp.batch import end_with_pipeline
 from deda_fp.catalogue import GAMES, iterations
 from deda_fp.theory.errors import errors as error_terms
 from mfglib import replay, runs, solve
@@ -16,6 +18,7 @@ from mfglib.schedules import AVERAGING
 
 
 def train(arguments: argparse.Namespace) -> None:
+    end_with_pipeline()
     K = iterations(arguments.game, arguments.preset) if arguments.iterations is None else arguments.iterations
     options = {n: getattr(arguments, n) for n in ("averaging", "seed", "preset", "directory", "overwrite")}
     solve(GAMES[arguments.game], arguments.algorithm, iterations=K, **options)
@@ -24,17 +27,13 @@ def train(arguments: argparse.Namespace) -> None:
 def errors(arguments: argparse.Namespace) -> None:
     """The theorem's error terms of a finished DEDA-FP run with uniform averaging, into its errors.csv."""
     game, directory = GAMES[arguments.game], arguments.directory
-    try:
-        stored = replay(game, directory)
-        settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
-        found = settings["algorithm"], settings["averaging"]["attributes"].get("name")
-        if found != ("deda-fp", "uniform"):
-            raise ValueError(f"expected a deda-fp run with uniform averaging, got {found}")
-        judge, learners = judge_of(game, arguments.cells), list(stored)
-        judge.grid  # noqa: B018 (raises for games that theory cannot tabulate)
-    except (TypeError, ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"{directory}: {error}") from error
-    runs.write(directory / "errors.csv", error_terms(judge, learners, total=len(learners)).to_csv(index=False))
+    stored, settings = replay(game, directory), runs.read_settings(directory)
+    found = settings["algorithm"], settings["averaging"]["attributes"].get("name")
+    if found != ("deda-fp", "uniform"):
+        raise ValueError(f"{directory}: expected a deda-fp run with uniform averaging, got {found}")
+    judge, learners = judge_of(game, arguments.cells), list(stored)
+    judge.grid  # noqa: B018 (raises for games that theory cannot tabulate)
+    runs.write_table(directory / "errors.csv", error_terms(judge, learners, total=len(learners)))
 
 
 def summary(arguments: argparse.Namespace) -> None:
@@ -44,11 +43,14 @@ def summary(arguments: argparse.Namespace) -> None:
     tables = []
     for file in arguments.histories:
         if len(file.parts) < 4 or file.parts[-4] not in GAMES:
-            raise SystemExit(f"{file}: expected .../GAME/VARIANT/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
+            raise ValueError(f"{file}: expected .../GAME/VARIANT/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
         name, variant, seed = file.parts[-4:-1]
+        if variant not in (*ALGORITHMS, *AVERAGING) or not seed.removeprefix("seed-").isdigit():
+            known = ", ".join((*ALGORITHMS, *AVERAGING))
+            raise ValueError(f"{file}: expected .../VARIANT/seed-S/..., VARIANT one of {known}, S a number")
         algorithm, averaging = (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
         labels = dict(game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-")))
-        table = pd.read_csv(file).assign(**labels)
+        table = runs.read_table(file).assign(**labels)
         if file.name == "history.csv" and not getattr(GAMES[name], "bounded", True):
             exact = lq_fictitious_play(GAMES[name], int(table["iteration"].max()), averaging).exploitability
             table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(GAMES[name]).value)
@@ -57,7 +59,10 @@ def summary(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m mfglib", description=__doc__)
+    """The command line. What is wrong is said in one line, with status 1."""
+    parser = argparse.ArgumentParser(prog="deda-fp", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"deda-fp {metadata.version('deda-fp')}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="train one run; killed, the same command goes on where it was")
     one.add_argument("game", choices=GAMES)
@@ -79,7 +84,12 @@ def main() -> None:
     many.add_argument("--output", type=Path, required=True)
     many.set_defaults(run=summary)
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    try:
+        arguments.run(arguments)
+    except (ValueError, TypeError, ArithmeticError, OSError) as error:
+        if arguments.traceback:
+            raise
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

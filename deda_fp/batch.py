@@ -1,6 +1,12 @@
 """What the pipeline of `make figures` must know of a run before anything is loaded. Needs no torch."""
 
+import os
+import threading
+import time
+
 from mfglib.presets import ALGORITHMS, LEARNERS
+
+STARTED_BY = "DEDA_FP_STARTED_BY"  # the process of the pipeline, in the environment of its jobs
 
 GAMES = {  # name -> its module, and the learner of its best responses
     "lq": ("mfglib.games.linear_quadratic", "ppo"),
@@ -23,3 +29,23 @@ def modules_of_learners(text: str) -> list[str]:
     where the program's text names it."""
     learners = [(name, path) for part in LEARNERS.values() for name, path in part.items()]
     return sorted({path.partition(":")[0] for name, path in learners if "sb3" not in name or "sb3" in text})
+
+
+def end_with_pipeline() -> None:
+    """End this process once the pipeline that started it is gone, even killed: else a training would go on beside the
+    one that the next `make figures` starts. Nothing is lost, as runs resume. Only where processes can be asked for
+    (POSIX), and only in a job of the pipeline."""
+    pipeline = os.environ.get(STARTED_BY, "")
+    if pipeline.isdigit() and os.name == "posix":
+        threading.Thread(target=_watch, args=(int(pipeline),), daemon=True).start()
+
+
+def _watch(pipeline: int) -> None:
+    while True:
+        try:
+            os.kill(pipeline, 0)  # asks whether it is there
+        except ProcessLookupError:
+            os._exit(1)
+        except PermissionError:
+            pass
+        time.sleep(0.5)

@@ -17,7 +17,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -114,22 +113,28 @@ def execute(notebook: Path, destination: Path, *, figures: Path | None = None, p
     """
     import papermill  # slow to import, and not needed to check or to hash
 
+    from deda_fp.batch import end_with_pipeline
+
+    end_with_pipeline()
     source = read(notebook)
     made_from = fingerprint(source)  # before the run: an edit to mfglib/ while it lasts makes its outputs stale
     defaults = {name: entry["default"] for name, entry in papermill.inspect_notebook(notebook).items()}
     if unknown := sorted(set(parameters) - set(defaults)):
         known = ", ".join(sorted(defaults)) or "none: no cell is tagged `parameters`"
         raise NotebookFailed(f"{notebook}: unknown parameter {', '.join(unknown)}; known parameters: {known}")
+    for name, value in parameters.items():
+        _check_parameter(notebook, name, value, ast.literal_eval(defaults[name]))
     if "preset" in parameters:
         os.environ["MFGLIB_PRESET"] = str(parameters["preset"])  # else an exported one would win over what was asked
 
     destination.unlink(missing_ok=True)  # an older success must not look like this run's
     destination.parent.mkdir(parents=True, exist_ok=True)
+    for left in destination.parent.glob(f".{destination.stem}-*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.stem}-") as temporary:
         drawn, copy = Path(temporary).resolve() / "figures", Path(temporary).resolve() / "executed.ipynb"
         drawn.mkdir()
         passed = parameters | ({"figures_dir": str(drawn)} if figures else {})
-        start = time.monotonic()
         try:
             papermill.execute_notebook(notebook, copy, passed, cwd=notebook.parent, progress_bar=False)
         except papermill.PapermillExecutionError as error:
@@ -138,25 +143,40 @@ def execute(notebook: Path, destination: Path, *, figures: Path | None = None, p
             raise NotebookFailed(
                 f"{trace}\n\n{notebook}: cell {index} failed with {error.ename}: {error.evalue}"
             ) from None
-        except Exception as error:  # a kernel that dies or does not start has no cell to name
-            raise NotebookFailed(f"{notebook}: {type(error).__name__}: {error}") from error
-        seconds = round(time.monotonic() - start, 1)
+        except Exception as error:  # a kernel that dies or does not start
+            where = _running_cell(copy, bool(passed))
+            raise NotebookFailed(f"{notebook}{where}: {type(error).__name__}: {error}") from error
 
         declared = sorted(source.metadata.get("mfglib", {}).get("figures", []))
         _check_figures(notebook, declared if figures else [], drawn)
         executed = _clean(read(copy), {name: ast.literal_eval(value) for name, value in defaults.items()}, parameters)
-        executed.metadata["mfglib"] = {
-            "figures": source.metadata.get("mfglib", {}).get("figures", []),
-            "fingerprint": made_from,
-            "preset": parameters.get("preset", STORED_PRESET),
-            "seconds": seconds,
-        }
+        declared = {n: v for n, v in source.metadata.get("mfglib", {}).items() if n in ("figures", "runs")}
+        made = {"fingerprint": made_from, "preset": parameters.get("preset", STORED_PRESET)}
+        executed.metadata["mfglib"] = {"figures": []} | declared | made
         nbformat.write(executed, copy)
         for file in sorted(path for path in drawn.rglob("*") if path.is_file()):
             target = ROOT / figures / file.relative_to(drawn)  # an absolute folder stays as it is
             target.parent.mkdir(parents=True, exist_ok=True)
             _publish(file, target)
         _publish(copy, destination)
+
+
+def _check_parameter(notebook: Path, name: str, value: Any, default: Any) -> None:
+    """Raise NotebookFailed for a value of another kind than the parameters cell has, and for an unknown preset."""
+    from mfglib.presets import PRESETS
+
+    kinds = (int, float) if type(default) is float else type(default)
+    alike = isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)
+    if not (alike or default is None) or (name == "preset" and value not in PRESETS):
+        expected = f"one of {', '.join(PRESETS)}" if name == "preset" else f"a value like {default!r}"
+        raise NotebookFailed(f"{notebook}: parameter {name}: expected {expected}, got {value!r}")
+
+
+def _running_cell(copy: Path, injected: bool) -> str:
+    """The cell that was running when the kernel died, as papermill has noted it in the copy."""
+    cells = read(copy).cells if copy.exists() else []
+    begun = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    return f": cell {begun[-1] - injected}" if begun else ""
 
 
 def _is_injected(cell: NotebookNode) -> bool:
@@ -189,6 +209,7 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
             if not changed:
                 continue
             cell.source = "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in changed.items())])
+            cell.id = "parameters"  # papermill's is random
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if not cell.metadata.get("tags", True):
@@ -198,6 +219,7 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
     executed = [cell for cell in cells if cell.get("execution_count")]
     for count, cell in enumerate(executed, start=1):
         cell.execution_count = count  # no gap where papermill's cell was
+        cell.outputs = _merged(cell.outputs)
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
@@ -206,6 +228,18 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
     notebook.metadata.pop("widgets", None)  # its random names would make every execution another file
     notebook.metadata["language_info"] = {"name": "python"}  # no Python version: a new patch release changes nothing
     return notebook
+
+
+def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with neighbouring pieces of one stream put together: where a stream is cut is a matter of time."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        last = merged[-1] if merged else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    return merged
 
 
 def _publish(file: Path, target: Path) -> None:
@@ -256,7 +290,13 @@ def problems(notebook: Path, root: Path = ROOT) -> list[str]:
 
 
 def read(path: Path) -> NotebookNode:
-    return nbformat.read(path, as_version=4)
+    """A notebook; NotebookFailed, naming the file, where there is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise NotebookFailed(f"{path}: expected a notebook, there is no such file") from None
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise NotebookFailed(f"{path}: expected a notebook, got something else ({str(error)[:80]})") from None
 
 
 # --- command line

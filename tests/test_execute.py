@@ -55,10 +55,12 @@ def test_success_keeps_a_clean_copy_and_its_figures(write, tmp_path):
     assert str(tmp_path) not in text and "papermill" not in text and "iopub" not in text and "duration" not in text
     copy = execute.read(tmp_path / "out/tiny.ipynb")
     nbformat.validate(copy)
-    assert copy.cells[1].source == "# Parameters\nseed = 3"  # not at its default, so the reader has to see it
+    assert (
+        copy.cells[1].id == "parameters" and copy.cells[1].source == "# Parameters\nseed = 3"
+    )  # not at its default, so the reader has to see it
     assert [cell.execution_count for cell in copy.cells] == [1, 2, 3, 4]
     assert copy.cells[3].outputs[0].text == "lecture 3\n"
-    assert copy.metadata.mfglib.preset == "lecture" and copy.metadata.mfglib.seconds > 0
+    assert copy.metadata.mfglib.preset == "lecture"
 
 
 def test_default_parameters_leave_the_cells_as_they_were_and_runs_are_equal(write, tmp_path):
@@ -66,7 +68,6 @@ def test_default_parameters_leave_the_cells_as_they_were_and_runs_are_equal(writ
     for name in ("one", "two"):
         assert run(notebook, tmp_path / name / "tiny.ipynb", "-p", "preset", "lecture").returncode == 0
         copies.append(json.loads((tmp_path / name / "tiny.ipynb").read_text()))
-        del copies[-1]["metadata"]["mfglib"]  # holds the run time
     assert copies[0] == copies[1]
     assert [cell["source"] for cell in copies[0]["cells"]] == [
         cell["source"] for cell in json.loads(notebook.read_text())["cells"]
@@ -90,6 +91,52 @@ def test_unknown_parameter_is_an_error_that_lists_the_known_ones(write, tmp_path
     assert failed.returncode == 1
     assert "unknown parameter sed; known parameters: figures_dir, preset, seed" in failed.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seed", "1.5", "parameter seed: expected a value like 0, got 1.5"),
+        ("seed", "True", "parameter seed: expected a value like 0, got True"),
+        ("preset", "zero", "parameter preset: expected one of smoke, lecture, paper, got 'zero'"),
+    ],
+)
+def test_a_parameter_of_another_kind_is_refused_before_anything_runs(write, tmp_path, name, value, message):
+    failed = run(write("1"), tmp_path / "out/tiny.ipynb", "-p", name, value)
+    assert failed.returncode == 1 and message in failed.stderr and len(failed.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]", '{"a": 1}'])
+def test_what_is_no_notebook_is_named_in_one_line(tmp_path, content):
+    file = tmp_path / "tiny.ipynb"
+    if content is not None:
+        file.write_text(content)
+    failed = run(file, tmp_path / "out/tiny.ipynb")
+    assert failed.returncode == 1 and failed.stderr.startswith(f"{file}: expected a notebook")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_a_kernel_that_dies_names_notebook_and_cell(write, tmp_path):
+    notebook = write("1", "import os\nos._exit(1)")
+    failed = run(notebook, tmp_path / "out/tiny.ipynb")
+    assert failed.returncode == 1 and f"{notebook}: cell 2: DeadKernelError" in failed.stderr
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(write, tmp_path):
+    (tmp_path / "out/.tiny-abc").mkdir(parents=True)
+    (tmp_path / "out/.tiny-abc/executed.ipynb").write_text("{half")
+    assert run(write("1"), tmp_path / "out/tiny.ipynb").returncode == 0
+    assert files(tmp_path / "out") == ["tiny.ipynb"]
+
+
+def test_the_pieces_of_a_stream_are_put_together(write, tmp_path):
+    """How a kernel cuts a stream is a matter of time."""
+    cell = "import sys, time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.3)\n"
+    cell += "print('x', file=sys.stderr)"
+    assert run(write(cell), tmp_path / "out/tiny.ipynb").returncode == 0
+    outputs = execute.read(tmp_path / "out/tiny.ipynb").cells[-1].outputs
+    assert [(o.name, o.text) for o in outputs] == [("stdout", "0\n1\n2\n3\n"), ("stderr", "x\n")]
 
 
 def test_figures_must_be_those_declared(write, tmp_path):

@@ -1,15 +1,20 @@
 """`python -m mfglib`, and what importing it does."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import mfglib
 from deda_fp.__main__ import main
+from deda_fp.batch import STARTED_BY
 from deda_fp.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.presets import PRESETS
@@ -75,8 +80,6 @@ def test_more_iterations_go_on_from_a_finished_run(call, tmp_path):
     after = pd.read_csv(tmp_path / "history.csv")
     assert list(after["iteration"]) == [0, 1, 2, 3]
     pd.testing.assert_frame_equal(after[:3], before)
-    with pytest.raises(ValueError, match="iterations"):
-        call(*train, "--iterations", 0)
 
 
 def test_iterations_of_the_presets():
@@ -92,7 +95,7 @@ def test_finished_run_is_not_run_again_and_other_settings_need_overwrite(call, t
     before = (tmp_path / "history.csv").read_text()
     call(*train)
     assert (tmp_path / "history.csv").read_text() == before
-    with pytest.raises(ValueError, match="seed"):
+    with pytest.raises(SystemExit, match="^error: directory: .*other settings .seed"):
         call(*train, "--seed", 1)
     call(*train, "--seed", 1, "--overwrite")
     assert (tmp_path / "history.csv").read_text() != before
@@ -103,6 +106,63 @@ def test_unknown_names_are_refused(call, capsys):
         with pytest.raises(SystemExit):
             call(*arguments)
     assert "chess" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "lq", "--seed", "-1", "--directory", "x"], "seed: expected an integer >= 0, got -1"),
+        (["train", "lq", "--iterations", "0", "--directory", "x"], "iterations: expected an integer >= 1, got 0"),
+        (["errors", "lq", "--directory", "x"], "directory: expected a finished run"),
+        (["summary", "x/lq/uniform/seed-0/history.csv", "--output", "y"], "No such file.*history.csv"),
+        (["summary", "x/lq/unheard/seed-0/history.csv", "--output", "y"], "VARIANT one of deda-fp"),
+        (["summary", "x/lq/uniform/seed-x/history.csv", "--output", "y"], "S a number"),
+        (["summary", "history.csv", "--output", "y"], "GAME one of lq"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(call, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"^error: .*{message}") as error:
+        call(*arguments)
+    assert "\n" not in str(error.value) and error.value.code != 0
+    with pytest.raises((ValueError, OSError)):
+        call("--traceback", *arguments)
+
+
+def test_a_damaged_history_has_no_summary(call, tmp_path):
+    file = tmp_path / "lq/uniform/seed-0/history.csv"
+    call("train", "lq", "--preset", "smoke", "--iterations", 1, "--directory", file.parent)
+    file.write_text("")
+    with pytest.raises(SystemExit, match="history.csv: expected a file as it was written"):
+        call("summary", file, "--output", tmp_path / "table.csv")
+
+
+def test_version(call, capsys):
+    with pytest.raises(SystemExit):
+        call("--version")
+    assert capsys.readouterr().out == f"deda-fp {mfglib.__version__}\n"
+
+
+def test_a_training_ends_with_the_pipeline_that_started_it(tmp_path):
+    command = [sys.executable, "-m", "mfglib", "train", "lq", "--preset", "smoke", "--iterations", "500"]
+    code = f"import os, subprocess, sys\nos.environ['{STARTED_BY}'] = str(os.getpid())\n"
+    code += "job = subprocess.Popen(sys.argv[1:])\nprint(job.pid, flush=True)\njob.wait()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--directory", tmp_path / "run"], stdout=subprocess.PIPE, cwd=ROOT
+    ) as pipeline:
+        job = int(pipeline.stdout.readline())
+        while not (tmp_path / "run/checkpoint-0001.safetensors").exists():
+            assert pipeline.poll() is None
+            time.sleep(0.05)
+        pipeline.kill()
+    for _ in range(100):
+        try:
+            os.kill(job, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(job, signal.SIGKILL)
+    pytest.fail("the training went on")
 
 
 def test_import_and_help_raise_no_warning():

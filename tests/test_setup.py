@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -73,7 +74,9 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 def test_dry_run_lists_training_then_notebooks(tmp_path):
-    for name in ("Snakefile", "profiles", "notebooks", "mfglib", "requirements.lock"):
+    (tmp_path / "figures/data").mkdir(parents=True)
+    paper = "figures/data/paper_curves.csv"
+    for name in ("Snakefile", "profiles", "notebooks", "mfglib", "deda_fp", "requirements.lock", paper):
         (tmp_path / name).symlink_to(ROOT / name)  # a folder of its own: this one may be locked by a run of the user's
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--config", "preset=smoke"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -83,3 +86,31 @@ def test_dry_run_lists_training_then_notebooks(tmp_path):
     expected = {"all": "1", "train": "22", "summary": "4", **notebooks}  # 2 seeds: 2 schedules, 3 games x 3 algorithms
     expected |= {"errors": "4", "errors_summary": "2"}  # 2 games
     assert {name: jobs.get(name) for name in expected} == expected
+
+    # What each job depends on, beside the code that it uses.
+    blocks = re.findall(r"^rule (\w+):\n    input: (.+)\n    output: (.+)$", run.stdout + run.stderr, re.M)
+    needed = {(rule, output.split(", ")[0]): set(inputs.split(", ")) for rule, inputs, output in blocks}
+    results = "results/smoke"
+    for (rule, _), inputs in needed.items():
+        if rule == "train":
+            assert {"deda_fp/catalogue.py", "mfglib/games/domain.py", "mfglib/certificates.py"} <= inputs
+        if "summary" in rule:
+            assert "deda_fp/__main__.py" in inputs
+    inputs = {rule: paths for (rule, _), paths in needed.items() if rule.startswith("notebook_")}
+    for stem in ("02_deda_fp_on_lq", "04_beach_bar", "05_four_rooms", "06_bounded_lq"):
+        assert paper in inputs[f"notebook_{stem}"]
+    finite = {
+        f"{results}/{run}/seed-0/history.csv" for run in ("lq/uniform", "beach-bar/deda-fp", "four-rooms/deda-fp")
+    }
+    assert finite <= inputs["notebook_08_finite_populations"]
+
+
+def test_notebooks_declare_the_runs_that_they_open():
+    """So that the pipeline trains them first, and no notebook does."""
+    for file in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        notebook = nbformat.read(file, as_version=4)
+        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        declared = notebook.metadata["mfglib"].get("runs", [])
+        assert bool(declared) == ('ROOT / "results"' in code), file.name
+        for run in declared:
+            assert all(part in code for part in run.split("/")) or "for algorithm" in code or "for name" in code
