@@ -119,11 +119,12 @@ rule summary:
         tables=lambda wildcards: histories(wildcards.game),
         code="deda_fp/__main__.py",
     output:
-        f"{FIGURES}/data/{{game}}_runs.csv",
+        table=f"{FIGURES}/data/{{game}}_runs.csv",
+        seconds=f"{FIGURES}/data/{{game}}_seconds.csv",
     wildcard_constraints:
         game="|".join(RUNS),
     shell:
-        "{PYTHON} -m mfglib summary {input.tables} --output {output}"
+        "{PYTHON} -m mfglib summary {input.tables} --output {output.table}"
 
 
 # What the theorem calls errors, measured from the learners that the run has kept.

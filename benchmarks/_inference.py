@@ -135,7 +135,7 @@ def _largest() -> float:
 def machine() -> str:
     """The processor and the number of threads that torch uses."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
 

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-import pandas as pd
+from deda_fp.batch import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: written by `python benchmarks/_readme.py` from figures/data -->", "<!-- end of results -->"
@@ -24,7 +24,7 @@ GAMES = {
 
 
 def load(name: str) -> list[dict]:
-    return json.loads((ROOT / "figures/data" / name).read_text())
+    return json.loads((ROOT / "figures/data" / name).read_text(encoding="utf-8"))
 
 
 def results() -> str:
@@ -76,7 +76,7 @@ def bounded() -> list[str]:
     ]
     ratios = {}
     for game, file in (("beach-bar", "beach-bar"), ("lq-bounded", "lq-bounded"), *FOUR_ROOMS):
-        table = pd.read_csv(ROOT / f"figures/data/{file}_runs.csv")
+        table = read_runs(ROOT / f"figures/data/{file}_runs.csv")
         table["minutes"] = table.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1) / 60
         for algorithm in [a for a in ("deda-fp", "algo-2", "algo-1") if a in set(table["algorithm"])]:
             rows = table[table["algorithm"] == algorithm]
@@ -204,13 +204,13 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     file = ROOT / "README.md"
-    before = file.read_text()
+    before = file.read_text(encoding="utf-8")
     head, rest = before.split(BEGIN)
     after = head + BEGIN + "\n" + results() + "\n" + END + rest.split(END)[1]
     if arguments.check and before != after:
         sys.exit("README.md does not say what figures/data says: run `python benchmarks/_readme.py`")
     if not arguments.check:
-        file.write_text(after)
+        file.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,4 +23,4 @@ def report(rows: list[dict], file: str | None = None) -> None:
         verdict = {True: "met", False: "MISSED", None: ""}[r["met"]]
         print(f"{r['measure']:<{width}}  {r['value']:>10.4g} {r['unit']:<3} {r['target'] or '':>10}  {verdict}")
     if file:
-        Path(file).write_text(json.dumps(rows, indent=1) + "\n")
+        Path(file).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

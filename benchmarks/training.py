@@ -22,6 +22,7 @@ import torch
 from _table import report, row
 from torch import nn
 
+from deda_fp.batch import read_runs
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import fictitious_play, solve
 from mfglib.exact import lq_equilibrium
@@ -67,7 +68,7 @@ def rows_of(label: str, results: list[tuple[float, float, float]]) -> Iterator[d
 def algorithms() -> Iterator[dict]:
     """The three algorithms, and where their time goes, from the runs of `make figures`."""
     for game in GOAL:
-        table = pd.read_csv(ROOT / f"figures/data/{game}_runs.csv")
+        table = read_runs(ROOT / f"figures/data/{game}_runs.csv")
         for (algorithm, averaging), rows in table.groupby(["algorithm", "averaging"], sort=False):
             label = f"{game}, {algorithm}" + (f", {averaging}" if game == "lq" else "")
             yield from rows_of(label, [reached(h, game) for _, h in rows.groupby("seed")])

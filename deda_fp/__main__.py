@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from deda_fp.batch import end_with_pipeline
+from deda_fp.batch import RUN, end_with_pipeline, seconds_file
 from deda_fp.catalogue import GAMES, iterations
 from deda_fp.theory.errors import errors as error_terms
 from mfglib import replay, runs, solve
@@ -38,8 +38,8 @@ def errors(arguments: argparse.Namespace) -> None:
 
 def summary(arguments: argparse.Namespace) -> None:
     """One table of the histories of many runs, results/PRESET/GAME/VARIANT/seed-S/history.csv; a variant is a schedule
-    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play. Or one of their
-    errors.csv."""
+    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play. Wall seconds go into a
+    table of their own (`deda_fp.batch.seconds_file`). Or one of their errors.csv."""
     tables = []
     for file in arguments.histories:
         if len(file.parts) < 4 or file.parts[-4] not in GAMES:
@@ -55,7 +55,12 @@ def summary(arguments: argparse.Namespace) -> None:
             exact = lq_fictitious_play(GAMES[name], int(table["iteration"].max()), averaging).exploitability
             table = table.assign(exact_exploitability=exact, equilibrium_value=lq_equilibrium(GAMES[name]).value)
         tables.append(table)
-    runs.write(arguments.output, pd.concat(tables, ignore_index=True).to_csv(index=False, float_format="%.6g"))
+    table = pd.concat(tables, ignore_index=True)
+    timed = [name for name in table if name.startswith("seconds_")]
+    files = {arguments.output: table.drop(columns=timed)}
+    files |= {seconds_file(arguments.output): table[[*RUN, *timed]]} if timed else {}
+    for file, columns in files.items():
+        runs.write(file, columns.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def main() -> None:

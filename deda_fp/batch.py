@@ -3,6 +3,8 @@
 import os
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 from mfglib.presets import ALGORITHMS, LEARNERS
 
@@ -29,6 +31,21 @@ def modules_of_learners(text: str) -> list[str]:
     where the program's text names it."""
     learners = [(name, path) for part in LEARNERS.values() for name, path in part.items()]
     return sorted({path.partition(":")[0] for name, path in learners if "sb3" not in name or "sb3" in text})
+
+
+RUN = ("game", "algorithm", "averaging", "seed", "iteration")  # what a row of a table of runs is known by
+
+
+def seconds_file(table: Path) -> Path:
+    """Where the wall seconds of a table of runs are: beside it, so that results are equal wherever they are made."""
+    return table.with_name(f"{table.stem.removesuffix('_runs')}_seconds.csv")
+
+
+def read_runs(table: str | Path) -> Any:
+    """A table of runs with their wall seconds, a `pandas.DataFrame`."""
+    import pandas as pd
+
+    return pd.read_csv(table).merge(pd.read_csv(seconds_file(Path(table))), on=RUN, validate="one_to_one")
 
 
 def end_with_pipeline() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import mfglib
 from deda_fp.__main__ import main
-from deda_fp.batch import STARTED_BY
+from deda_fp.batch import STARTED_BY, read_runs, seconds_file
 from deda_fp.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.presets import PRESETS
@@ -49,6 +49,21 @@ def test_train_and_summary(call, tmp_path):
         np.testing.assert_allclose(rows["equilibrium_value"], lq_equilibrium(GAMES[game]).value, rtol=1e-5)
         history = pd.read_csv(tmp_path / "smoke" / game / averaging / f"seed-{seed}" / "history.csv")
         np.testing.assert_allclose(rows["exploitability"], history["exploitability"], rtol=1e-5)
+
+
+def test_seconds_have_a_table_of_their_own(call, tmp_path):
+    """The rest is the same wherever and whenever it is made."""
+    for name in ("one", "two"):
+        file = tmp_path / name / "lq/uniform/seed-0/history.csv"
+        call("train", "lq", "--preset", "smoke", "--directory", file.parent)
+        call("summary", file, "--output", tmp_path / name / "lq_runs.csv")
+    one, two = (tmp_path / name / "lq_runs.csv" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes() and b"seconds" not in one.read_bytes()
+    assert (
+        seconds_file(one).name == "lq_seconds.csv" and seconds_file(one).read_bytes() != seconds_file(two).read_bytes()
+    )
+    table = read_runs(one)
+    assert list(table["iteration"]) == [0, 1, 2] and (table["seconds_cloning"][1:] > 0).all()
 
 
 def test_algorithms_are_variants_like_schedules(call, tmp_path):

@@ -84,7 +84,9 @@ def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
 
 def test_a_relative_directory_counts_from_the_project(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "ROOT", tmp_path / "project")
-    (tmp_path / "elsewhere").mkdir()
+    for folder in ("project", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "project/pyproject.toml").touch()  # a checkout, or an unpacked source distribution
     monkeypatch.chdir(tmp_path / "elsewhere")
     fig, data = picture()
     plots.save(fig, "one", data, figures_dir="figures", **MADE)

@@ -219,7 +219,8 @@ def save(
     """Write NAME.svg and NAME.png, data/NAME.csv (what is drawn) and data/NAME.json (what made it) in `figures_dir`.
 
     Nothing is written if `figures_dir` is None: a reader who runs a notebook overwrites nothing. A relative directory
-    counts from the project's root. An unchanged figure is an unchanged file: nothing written depends on the clock.
+    counts from the project's root, or, where the project is installed, from the working directory. An unchanged figure
+    is an unchanged file: nothing written depends on the clock.
     Raises ValueError for a name that is not a plain file name.
     """
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -236,7 +237,7 @@ def save(
         with mpl.rc_context(REPRODUCIBLE):
             fig.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight")
         files[f"{name}.{suffix}"] = picture.getvalue()
-    folder = ROOT / figures_dir  # an absolute directory stays as it is
+    folder = (ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()) / figures_dir  # an absolute one stays
     for file, content in files.items():
         with replacing(folder / file) as part:
             part.write_bytes(content)
@@ -252,13 +253,15 @@ def provenance(*, seed: int, preset: str, game: Any = None, parameters: Mapping[
 
 
 def _commit() -> dict[str, Any] | None:
-    """The commit of the checkout, and whether the code that draws (packages and notebooks) differs from it."""
+    """The commit of the checkout, and whether the code that draws (packages and notebooks) differs from it; None if git
+    does not know this code: an installed copy may lie in somebody else's checkout."""
     git = ["git", "-C", str(ROOT)]
+    known = ["ls-files", "--error-unmatch", "mfglib/__init__.py"]
     code = ["status", "--porcelain", "--", "mfglib", "deda_fp", "notebooks"]  # not figures/, which this module writes
     try:
-        head, status = (
-            subprocess.run(git + command, capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], code)
+        _, head, status = (
+            subprocess.run(git + command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
+            for command in (known, ["rev-parse", "HEAD"], code)
         )
     except (OSError, subprocess.CalledProcessError):
         return None  # no git, or not a checkout
