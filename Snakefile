@@ -1,6 +1,6 @@
 """Training runs, then notebooks through papermill, which draw the figures. `make figures` calls this.
 
-On a cluster: snakemake --executor slurm --jobs 20 --config preset=paper, with the executor's plugin installed.
+On a cluster: snakemake --profile profiles/slurm --config preset=paper; see docs/howto/cluster.md.
 A target is made again if a file that it depends on is newer, or if a notebook's cells or a command below changed.
 """
 
@@ -45,7 +45,19 @@ DATA = {
     },
 }
 
+# What a job may use on a cluster, with room to spare: memory, and minutes by preset.
+MEMORY_MB = 4000
+MINUTES = {"smoke": 15, "lecture": 60, "paper": 24 * 60}[PRESET]
+
 ROOT = Path(workflow.basedir)
+
+
+localrules:
+    all,
+    summary,
+    errors_summary,
+
+
 
 
 def relative(paths):
@@ -104,6 +116,9 @@ rule train:
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
     threads: 1
+    resources:
+        mem_mb=MEMORY_MB,
+        runtime=MINUTES,
     params:
         directory=lambda wildcards, output: str(Path(output[0]).parent),
         preset=PRESET,
@@ -138,6 +153,9 @@ rule errors:
         game="|".join(THEORY),
         variant="|".join(THEORY.values()),
     threads: 1
+    resources:
+        mem_mb=MEMORY_MB,
+        runtime=MINUTES,
     params:
         directory=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
@@ -168,7 +186,10 @@ rule inference:
     output:
         csv=f"{FIGURES}/data/inference.csv",
         flows=f"{FIGURES}/data/inference_flows.csv",
-    threads: os.cpu_count()
+    threads: os.cpu_count()  # a cluster's profile sets its own (set-threads)
+    resources:
+        mem_mb=MEMORY_MB,
+        runtime=MINUTES,
     params:
         preset=PRESET,
     shell:
@@ -192,6 +213,9 @@ for path in NOTEBOOKS:
             figures(path),
             notebook=f"{RESULTS}/notebooks/{path.name}",
         threads: 1
+        resources:
+            mem_mb=MEMORY_MB,
+            runtime=MINUTES,
         params:
             sources=sources_hash(path),
             preset=PRESET,
