@@ -121,3 +121,25 @@ def test_what_a_kernel_puts_into_walls_is_leak_and_a_flow_puts_none():
     flow = TimeFlow(20, 2, FlowConfig(hidden=(8,)), game.domain)
     assert abs(leak(flow, grid, 0)) < 1e-5
     assert total_variation(flow, CellPopulation(grid, torch.ones(21, 340, dtype=torch.float64) / 340), 0) < 1e-5
+
+
+NAN, PLANE, LINE = torch.full((3, 2), float("nan")), torch.ones(3, 2), torch.ones(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (NAN, PLANE, "x: expected some states with finite"),
+        (PLANE, NAN, "y: expected some states with finite"),
+        (PLANE, PLANE * math.inf, "y: expected some states with finite"),
+        (torch.ones(5, 1), PLANE, "x, y: expected samples of one dimension"),
+        (PLANE[:0], PLANE, "x: expected some states"),
+        (PLANE[:0], PLANE[:0], "x: expected some states"),
+        (LINE, LINE[:0], "y: expected some states"),
+        (LINE[:, 0], LINE, "x: expected shape"),
+        (None, LINE, "x: expected a tensor"),
+    ],
+)
+def test_what_is_no_sample_has_no_distance(x, y, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        wasserstein(x, y)

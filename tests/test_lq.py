@@ -178,3 +178,23 @@ def test_equilibrium_hands_out_its_policy_and_population():
     x = torch.linspace(-1, 1, 5)[:, None]
     torch.testing.assert_close(eq.policy.mean(2, x), (x.double() * eq.K[2] + eq.k[2]).float())
     assert torch.equal(eq.population.mean(3), eq.mean[3])
+
+
+@pytest.mark.parametrize("coupling", [0.0, 0.5, 2.0, 4.0, 8.0, 16.0])
+def test_what_is_called_an_equilibrium_is_one(coupling):
+    """Strong couplings through the dynamics let rounding grow from step to step: an error, or the truth."""
+    game = LinearQuadratic(A_bar=coupling)
+    try:
+        e = lq_equilibrium(game)
+    except ArithmeticError as error:
+        assert coupling >= 8 and "no certain equilibrium" in str(error)
+    else:
+        K, k = e.K.numpy(), e.k.numpy()
+        own, cov = lq_moments(game, K, k)
+        assert lq_gap(lq_best_response(game, own), K, k, own, cov) < 1e-6 * abs(e.value)
+
+
+@pytest.mark.parametrize("name", ["A", "B", "A_bar", "x_target", "noise_std", "initial_mean"])
+def test_numbers_beyond_float64_are_an_error(name):
+    with pytest.raises(ArithmeticError, match="float64|no certain|no unique"):
+        lq_equilibrium(LinearQuadratic(**{name: 1e200}))

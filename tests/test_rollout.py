@@ -4,7 +4,7 @@ from helpers import Congestion, gen, random_game
 
 from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
-from mfglib.policies import AffinePolicy
+from mfglib.policies import AffinePolicy, NoisePolicy
 from mfglib.populations import MeanPath
 from mfglib.rollout import rollout
 
@@ -111,3 +111,34 @@ def test_a_policy_with_episodes_is_asked_for_one():
     g = gen()
     r = rollout(LinearQuadratic(horizon=3), Drawn(), n=5, generator=g)
     assert asked == [(5, g)] and (r.a == 7).all()
+
+
+class InPlace:
+    """Moves and rewards that work on what they are given."""
+
+    horizon, state_dim, action_dim = 3, 1, 1
+
+    def initial(self, n, generator):
+        return torch.zeros(n, 1)
+
+    def step(self, t, x, a, population, generator):
+        x += 1.0
+        return x
+
+    def reward(self, t, x, a, population):
+        x *= 2
+        a -= 5
+        return x[:, 0]
+
+
+def test_a_game_that_works_in_place_does_not_rewrite_the_past():
+    play = rollout(InPlace(), NoisePolicy(torch.zeros(1)), n=4, generator=gen())
+    assert play.x[:, 0, 0].tolist() == [0, 1, 2, 3] and (play.a == 0).all()
+    assert play.reward[:, 0].tolist() == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("value", [lambda x: -(x**2).sum(), lambda x: -(x**2), lambda x: -(x[:1, 0] ** 2)])
+def test_rewards_are_not_broadcast(value):
+    game = type("Own", (InPlace,), dict(reward=lambda self, t, x, a, population: value(x)))()
+    with pytest.raises(ValueError, match=r"game.reward: expected shape \(4,\), got"):
+        rollout(game, NoisePolicy(torch.zeros(1)), n=4, generator=gen())

@@ -334,3 +334,29 @@ def test_a_population_that_starts_at_one_point():
     solution = tiny(LinearQuadratic(horizon=3, initial_std=0.0, initial_mean=0.2))
     torch.testing.assert_close(solution.population.sample(0, 50), torch.full((50, 1), 0.2), atol=1e-3, rtol=0)
     assert np.isfinite(solution.history["exploitability"]).all()
+
+
+# --- units
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e6])
+def test_units_of_states_change_nothing(unit):
+    """A game in other units, whose costs stay: the same is learned, up to rounding."""
+    history, samples = [], []
+    for scale in (1.0, unit):
+        states = dict(x_target=0.6 * scale, initial_std=0.58 * scale, noise_std=0.058 * scale)
+        game = LinearQuadratic(horizon=3, **states, c_x=5 / scale**2, c_m=1 / scale**2, c_a=0.1 / scale**2)
+        solution = tiny(game, sizes={"networks": dict(action_scale=scale)})
+        losses = solution.history[["exploitability", "cloning_loss", "policy_loss"]]
+        history.append(losses.assign(cloning_loss=losses["cloning_loss"] - math.log(scale)))  # a density's unit
+        samples.append(solution.population.sample(2, 1000, gen()) / scale)
+    np.testing.assert_allclose(*history, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(*samples, rtol=1e-3, atol=1e-4)
+
+
+def test_a_game_without_noise_is_solved():
+    """All agents are in one place; the mean stays where the exact one is."""
+    game = LinearQuadratic(horizon=4, initial_std=0.0, noise_std=0.0)
+    solution = solve(game, iterations=4, preset="lecture", sizes={"flow": dict(agents=500)}, progress=False)
+    mean = torch.stack([solution.population.mean(t) for t in range(5)])
+    torch.testing.assert_close(mean, lq_equilibrium(game).mean.float(), rtol=0, atol=0.05)

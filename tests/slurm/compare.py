@@ -35,9 +35,8 @@ def main() -> int:
     wrong += [name for name in names[0] if name in names[1] and not same(one / name, other / name)]
     for name in wrong:
         print(f"differs: {name}")
-    print(
-        f"{len(names[0])} files of weights, histories and tables: {len(names[0]) - len(wrong)} equal, {len(wrong)} differ"
-    )
+    equal = len(names[0]) - len(wrong)
+    print(f"{len(names[0])} files of weights, histories and tables: {equal} equal, {len(wrong)} differ")
     return bool(wrong or not names[0])
 
 

@@ -9,15 +9,20 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d /var/tmp/deda-fp-slurm.XXXXXX)
 targets=("$@")
+conf=/etc/slurm/slurm.conf
 
 stop() {
+  status=$?
+  [ $status = 0 ] || tail -n 45 $(find "$work/slurm/.snakemake/slurm_logs" -name "*.log") "$work"/slurm*.log 2>/dev/null || true
   scancel --user "$(id -un)" 2>/dev/null || true
   for daemon in slurmd slurmctld munged; do
     [ -f "$work/$daemon.pid" ] && kill "$(cat "$work/$daemon.pid")" 2>/dev/null || true
   done
+  [ "$(readlink $conf)" = "$work/slurm.conf" ] && rm $conf || true
   rm -rf "$work"
 }
 trap stop EXIT
+[ -e $conf ] && { echo "error: expected a machine without a Slurm of its own, found $conf" >&2; exit 1; }
 
 command -v slurmctld slurmd munged sbatch >/dev/null || apt-get install -y -qq slurmctld slurmd slurm-client munge
 
@@ -51,7 +56,8 @@ MinJobAge=300
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=$name Default=YES MaxTime=INFINITE State=UP
 CONF
-export SLURM_CONF=$work/slurm.conf
+mkdir -p /etc/slurm
+ln -s "$work/slurm.conf" $conf  # where `srun` inside a job looks, too
 slurmctld
 slurmd
 for _ in $(seq 60); do sinfo -h -o %T 2>/dev/null | grep -q idle && break; sleep 1; done
@@ -66,14 +72,16 @@ site=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("p
 "$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$site/locked.pth"
 "$work/venv/bin/python" -m pip install -q --disable-pip-version-check snakemake-executor-plugin-slurm==2.8.0
 python=$work/venv/bin/python
-export PYTHONPATH=. OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=1
 
 cd "$work/slurm"
+export PYTHONPATH=$work/slurm
 sed -i "s/inference=8/inference=$cpus/" profiles/slurm-no-accounting/config.yaml  # no more than the node has
 SECONDS=0
 "$python" -m snakemake --profile profiles/slurm-no-accounting --config preset=smoke -- "${targets[@]}"
 echo "on Slurm: $SECONDS s"
 cd "$work/local"
+export PYTHONPATH=$work/local
 SECONDS=0
 "$python" -m snakemake --config preset=smoke --cores all -- "${targets[@]}" >/dev/null 2>&1
 echo "without: $SECONDS s"
