@@ -1,7 +1,7 @@
 """How far a game on a grid is from the game: agents who follow the grid's equilibrium policy, and its population.
 
-In 4-rooms, on 20, 40 and 80 cells: the total variation (counted on 20 cells) between 3.2 million simulated agents and the
-population that the grid says they are, and the noise of that count. `--full` adds the random walk, whose policy is
+In 4-rooms, on 20, 40 and 80 cells: the total variation (counted on 20 cells) between 3.2 million simulated agents and
+the population that the grid says they are, and the noise of that count. `--full` adds the random walk, whose policy is
 smooth. Some minutes, most of them for the equilibrium on 80 cells.
 """
 
