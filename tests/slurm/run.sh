@@ -10,6 +10,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d /var/tmp/deda-fp-slurm.XXXXXX)
 targets=("$@")
 conf=/etc/slurm/slurm.conf
+# Before anything that is undone at the end: nobody else's jobs are to be cancelled.
+[ -e $conf ] && { echo "error: expected a machine without a Slurm of its own, found $conf" >&2; exit 1; }
 
 stop() {
   status=$?
@@ -22,7 +24,6 @@ stop() {
   rm -rf "$work"
 }
 trap stop EXIT
-[ -e $conf ] && { echo "error: expected a machine without a Slurm of its own, found $conf" >&2; exit 1; }
 
 command -v slurmctld slurmd munged sbatch >/dev/null || apt-get install -y -qq slurmctld slurmd slurm-client munge
 
