@@ -4,8 +4,10 @@ Mass sits in the centres of cells. Displacements are rounded to the lattice of t
 their mean is kept; reflections at faces on the grid's lines take the lattice to itself, so no other rounding is needed:
 one table says where each displacement from each cell ends, the post-decision state, another where each lattice point of
 the noise takes it from there. Value function and population use the same tables, so that J = ⟨mass, reward⟩ holds to
-rounding whichever way it is computed. The error is O(h²): the rounding adds a variance of at most h²/4 a step and
-coordinate.
+rounding whichever way it is computed. The rounding adds a variance of at most h²/4 a step and coordinate. The observed
+order, in total variation between simulated agents and the grid's population in 4-rooms (benchmarks/grid.py), is below
+that: from 20 to 40 and from 40 to 80 cells 1.3 and 0.8 for equilibrium policies, which are sharp from cell to cell, and
+1.8 and 1.1 for a random walk.
 """
 
 import functools
