@@ -51,7 +51,7 @@ def test_every_file_is_opened_with_its_encoding(tmp_path):
 def built(tmp_path_factory):
     """The source distribution and the wheel, of a copy of what git knows."""
     folder = tmp_path_factory.mktemp("built")
-    known = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    known = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8")
     if known.returncode:
         pytest.skip("not a checkout")
     for name in filter(None, known.stdout.split("\0")):
@@ -68,7 +68,9 @@ def built(tmp_path_factory):
 def test_a_source_distribution_has_what_its_tests_need(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    known = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    known = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout.split()
     missing = {name for name in known if name not in names and (ROOT / name).is_file()}
     assert {name for name in missing if name[0] != "."} == set()  # all but .gitignore and the like
 
