@@ -12,6 +12,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mfglib
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK_LINES = [
@@ -36,6 +38,10 @@ def test_pyproject_admits_the_locked_version(wanted):
     requirement = Requirement(wanted)
     locked = LOCK[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(locked), f"{wanted} does not admit the locked {locked}"
+
+
+def test_the_package_knows_its_version():
+    assert mfglib.__version__ == PROJECT["version"]  # a checkout that is not installed has no other source
 
 
 def test_lock_can_build_the_project_offline():
