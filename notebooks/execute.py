@@ -223,7 +223,12 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # of a kernel that is gone
+            data = output.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)  # of a kernel that is gone
+            if "text/html" in data:  # a styled table's random name
+                data["text/html"] = re.sub(r"\bT_[0-9a-f]{5}", f"T_{count:05d}", data["text/html"])
+            if "text/plain" in data:  # an address
+                data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", data["text/plain"])
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)  # its random names would make every execution another file
     notebook.metadata["language_info"] = {"name": "python"}  # no Python version: a new patch release changes nothing

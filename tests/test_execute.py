@@ -130,6 +130,14 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(write, tmp_path):
     assert files(tmp_path / "out") == ["tiny.ipynb"]
 
 
+def test_executed_twice_is_the_same_file(write, tmp_path):
+    notebook, copies = write("import pandas as pd\npd.DataFrame({'a': [1]}).style.format('{:.1f}')"), []
+    for name in ("one", "two"):
+        assert run(notebook, tmp_path / name / "tiny.ipynb", "-p", "seed", "3").returncode == 0
+        copies.append((tmp_path / name / "tiny.ipynb").read_bytes())
+    assert copies[0] == copies[1] and b"T_00003" in copies[0]
+
+
 def test_the_pieces_of_a_stream_are_put_together(write, tmp_path):
     """How a kernel cuts a stream is a matter of time."""
     cell = "import sys, time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.3)\n"

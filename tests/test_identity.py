@@ -123,3 +123,45 @@ def test_modules_are_those_of_classes_and_their_bases():
     assert modules_of(FourRooms(), Congestion(), Own()) == [
         "mfglib.games.bounded", "mfglib.games.four_rooms", "mfglib.protocols",
     ]  # fmt: skip
+
+
+# --- what a game says beside its public attributes
+
+SCALE = 2.0
+
+
+def helper(x):
+    return SCALE * x
+
+
+class Saying:
+    def __init__(self, private, closed):
+        self._private, self._cache = private, {"of": object()}
+        self.reward = lambda t, x, a, population: helper(x[:, 0]) * closed
+
+
+def test_private_numbers_closures_globals_and_helpers_are_part_of_a_game(monkeypatch):
+    one = describe(Saying(1.0, 2.0))
+    assert one == describe(Saying(1.0, 2.0)) and json.dumps(one)
+    assert one != describe(Saying(1.5, 2.0)) and one != describe(Saying(1.0, 2.5))
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert one != describe(Saying(1.0, 2.0))
+
+
+def test_what_libraries_and_this_project_do_is_known_by_their_versions_and_code():
+    class Own(LinearQuadratic):
+        def step(self, t, x, a, population, generator):
+            return torch.where(x > 0, x, super().step(t, x, a, population, generator))
+
+    assert describe(Own()) == describe(Own()) != describe(LinearQuadratic())
+
+
+def test_large_arrays_are_hashed():
+    class Own:
+        def __init__(self, table):
+            self.table = table
+
+    table = torch.zeros(100, 100)
+    one = describe(Own(table))
+    table[50, 50] = 1.0
+    assert describe(Own(table)) != one and len(json.dumps(one)) < 1000
