@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from deda_fp.batch import RUN, end_with_pipeline, seconds_file
 from deda_fp.catalogue import GAMES, iterations
 from deda_fp.theory.errors import errors as error_terms
-from mfglib import replay, runs, solve
+from mfglib import __version__, replay, runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.judge import of as judge_of
 from mfglib.presets import ALGORITHMS, PRESETS
@@ -66,7 +65,7 @@ def summary(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """The command line. What is wrong is said in one line, with status 1."""
     parser = argparse.ArgumentParser(prog="deda-fp", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"deda-fp {metadata.version('deda-fp')}")
+    parser.add_argument("--version", action="version", version=f"deda-fp {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="train one run; killed, the same command goes on where it was")

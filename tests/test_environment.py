@@ -1,5 +1,6 @@
 """Where the project runs: any locale, a wheel, a source distribution."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,27 +23,70 @@ def python(*arguments, cwd=ROOT, **environment):
 
 
 RUN = """
-import sys
-sys.path[:0] = ["tests"]
+import contextlib, importlib, pathlib, sys, warnings
+warnings.filterwarnings("error", category=EncodingWarning, module="mfglib|deda_fp|notebooks|paper")
+sys.path[:0] = [".", "tests"]
+for module in sys.argv[2:]:
+    importlib.import_module(module)
 from tiny import BAR, tiny
 tiny(BAR, iterations=1, directory=sys.argv[1])
 tiny(BAR, iterations=2, directory=sys.argv[1])
+from deda_fp.view import plots
+plots.provenance(seed=0, preset="smoke")
+import deda_fp.__main__ as companion, notebooks.execute as execute, paper.build
+execute.problems(pathlib.Path("notebooks/00_mean_field_games.ipynb"))
+for command in ([], ["train"], ["errors"], ["summary"]):
+    for main in [companion.main] + [execute.main] * (not command):
+        sys.argv = ["command", *command, "--help"]
+        with contextlib.suppress(SystemExit):
+            main()
 """
 
 
-def test_without_a_utf_8_locale(tmp_path):
-    python("-c", RUN, tmp_path / "run", **ASCII)
-    assert "seed" in python("-m", "mfglib", "train", "--help", **ASCII)
+def test_without_a_utf_8_locale_and_without_a_file_opened_in_the_locales(tmp_path):
+    """Every module, a run and its resumption, and all help; Python warns of each file opened without an encoding."""
+    files = [path.relative_to(ROOT) for package in ("mfglib", "deda_fp") for path in (ROOT / package).rglob("*.py")]
+    modules = [
+        ".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files if "__main__" not in file.name
+    ]
+    assert "mfglib.learn.ppo" in modules
+    said = python("-X", "warn_default_encoding", "-c", RUN, tmp_path / "run", *modules, **ASCII)
+    assert said.count("usage: ") == 5 and "--preset" in said
 
 
-def test_every_file_is_opened_with_its_encoding(tmp_path):
-    """Python warns of each that is not; of ours that is an error."""
-    code = "import warnings\n"
-    code += "warnings.filterwarnings('error', category=EncodingWarning, module='mfglib|deda_fp|notebooks')\n"
-    code += "import deda_fp.view.plots as plots, deda_fp.__main__, notebooks.execute as execute, pathlib\n" + RUN
-    code += "plots.provenance(seed=0, preset='smoke')\n"
-    code += "execute.problems(pathlib.Path('notebooks/00_mean_field_games.ipynb'))\n"
-    python("-X", "warn_default_encoding", "-c", code, tmp_path / "run")
+def opened_in_the_locale(source: str) -> list[str]:
+    """Calls that open text without an encoding: what they read and write would depend on the machine."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        given = {keyword.arg for keyword in call.keywords}
+        binary = any(
+            isinstance(a, ast.Constant) and "b" in str(a.value) for a in [*call.args, *(k.value for k in call.keywords)]
+        )
+        text = name in ("read_text", "write_text") or ("text" in given and name in ("run", "Popen", "check_output"))
+        text = text or ast.unparse(call.func) in ("open", "io.open", "os.fdopen") or (name == "open" and not call.args)
+        if text and not binary and "encoding" not in given:
+            found.append(f"line {call.lineno}: {ast.unparse(call)}")
+    return found
+
+
+def test_every_text_is_opened_with_its_encoding():
+    folders = ("mfglib", "deda_fp", "notebooks", "paper", "benchmarks", "tests")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    for file in files:
+        assert not (found := opened_in_the_locale(file.read_text(encoding="utf-8"))), f"{file}: {found}"
+    for file in (ROOT / "notebooks").rglob("[0-9]*.ipynb"):
+        cells = [cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+        assert not (found := opened_in_the_locale("\n".join(cells))), f"{file}: {found}"
+
+
+@pytest.mark.parametrize(
+    "call", ["p.read_text()", "p.write_text(x)", "open(f)", "p.open()", "open(f, 'w')", "run(c, text=True)"]
+)
+def test_a_text_opened_without_its_encoding_is_found(call):
+    assert opened_in_the_locale(call)
+    assert not opened_in_the_locale(f'{call[:-1]}{", " * (call[-2] != "(")}encoding="utf-8")')
 
 
 # --- distributions
@@ -51,7 +96,7 @@ def test_every_file_is_opened_with_its_encoding(tmp_path):
 def built(tmp_path_factory):
     """The source distribution and the wheel, of a copy of what git knows."""
     folder = tmp_path_factory.mktemp("built")
-    known = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    known = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8")
     if known.returncode:
         pytest.skip("not a checkout")
     for name in filter(None, known.stdout.split("\0")):
@@ -68,9 +113,21 @@ def built(tmp_path_factory):
 def test_a_source_distribution_has_what_its_tests_need(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    known = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    known = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout.split()
     missing = {name for name in known if name not in names and (ROOT / name).is_file()}
-    assert {name for name in missing if name[0] != "."} == set()  # all but .gitignore and the like
+    assert missing <= {".gitignore"}
+
+
+def test_a_source_distribution_runs_its_tests(built, tmp_path):
+    """Those of the files around the code; what the others need is there too, as the test before this one knows."""
+    with tarfile.open(built[0]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (root,) = tmp_path.iterdir()
+    run = ["tests/test_setup.py", "-k", "not dry_run"]  # the pipeline has its own test
+    said = python("-m", "pytest", "-q", *run, cwd=root, PYTHONPATH="")
+    assert " passed" in said and "failed" not in said
 
 
 def test_a_wheel_has_the_packages_and_their_types(built):

@@ -36,7 +36,7 @@ def write(tmp_path):
 def run(*arguments):
     """The command line in a process of its own, where third-party warnings of kernel and event loop stay."""
     command = [sys.executable, execute.__file__, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
 
 
 def files(folder):
@@ -51,7 +51,7 @@ def test_success_keeps_a_clean_copy_and_its_figures(write, tmp_path):
     assert execute.figure_files("film.gif") == ["film.gif"]
     assert files(tmp_path / "out") == ["tiny.ipynb"]
 
-    text = (tmp_path / "out/tiny.ipynb").read_text()
+    text = (tmp_path / "out/tiny.ipynb").read_text(encoding="utf-8")
     assert str(tmp_path) not in text and "papermill" not in text and "iopub" not in text and "duration" not in text
     copy = execute.read(tmp_path / "out/tiny.ipynb")
     nbformat.validate(copy)
@@ -67,10 +67,10 @@ def test_default_parameters_leave_the_cells_as_they_were_and_runs_are_equal(writ
     notebook, copies = write("preset"), []
     for name in ("one", "two"):
         assert run(notebook, tmp_path / name / "tiny.ipynb", "-p", "preset", "lecture").returncode == 0
-        copies.append(json.loads((tmp_path / name / "tiny.ipynb").read_text()))
+        copies.append(json.loads((tmp_path / name / "tiny.ipynb").read_text(encoding="utf-8")))
     assert copies[0] == copies[1]
     assert [cell["source"] for cell in copies[0]["cells"]] == [
-        cell["source"] for cell in json.loads(notebook.read_text())["cells"]
+        cell["source"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     ]
     assert execute.sources_hash(tmp_path / "one/tiny.ipynb") == execute.sources_hash(notebook)
 
@@ -78,7 +78,7 @@ def test_default_parameters_leave_the_cells_as_they_were_and_runs_are_equal(writ
 def test_failing_cell_is_named_and_nothing_is_left(write, tmp_path):
     notebook = write(SAVE, "1 / 0", figures=["plot"])
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/tiny.ipynb").write_text("an older success")
+    (tmp_path / "out/tiny.ipynb").write_text("an older success", encoding="utf-8")
     failed = run(notebook, tmp_path / "out/tiny.ipynb", "--figures", tmp_path / "figures", "-p", "preset", "smoke")
     assert failed.returncode == 1
     last = failed.stderr.strip().splitlines()[-1]
@@ -111,7 +111,7 @@ def test_a_parameter_of_another_kind_is_refused_before_anything_runs(write, tmp_
 def test_what_is_no_notebook_is_named_in_one_line(tmp_path, content):
     file = tmp_path / "tiny.ipynb"
     if content is not None:
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
     failed = run(file, tmp_path / "out/tiny.ipynb")
     assert failed.returncode == 1 and failed.stderr.startswith(f"{file}: expected a notebook")
     assert len(failed.stderr.splitlines()) == 1
@@ -125,7 +125,7 @@ def test_a_kernel_that_dies_names_notebook_and_cell(write, tmp_path):
 
 def test_what_a_killed_run_left_is_cleared_by_the_next(write, tmp_path):
     (tmp_path / "out/.tiny-abc").mkdir(parents=True)
-    (tmp_path / "out/.tiny-abc/executed.ipynb").write_text("{half")
+    (tmp_path / "out/.tiny-abc/executed.ipynb").write_text("{half", encoding="utf-8")
     assert run(write("1"), tmp_path / "out/tiny.ipynb").returncode == 0
     assert files(tmp_path / "out") == ["tiny.ipynb"]
 
@@ -165,8 +165,8 @@ OTHER = [MODULE.replace("2 * x", "3 * x"), MODULE.replace("def f", "def g"), MOD
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "mfglib/sub").mkdir(parents=True)
-    (tmp_path / "mfglib/sub/module.py").write_text(MODULE)
-    (tmp_path / "requirements.lock").write_text("# a comment\nnumpy==2.0.0\n")
+    (tmp_path / "mfglib/sub/module.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "requirements.lock").write_text("# a comment\nnumpy==2.0.0\n", encoding="utf-8")
     return tmp_path
 
 
@@ -178,17 +178,17 @@ def test_fingerprint_follows_code_and_not_words(project, write, cell):
     notebook = execute.read(write(cell))
     first = execute.fingerprint(notebook, project)
     for text in SAME:
-        (project / "mfglib/sub/module.py").write_text(text)
+        (project / "mfglib/sub/module.py").write_text(text, encoding="utf-8")
         assert execute.fingerprint(notebook, project) == first, text
     for text in OTHER:
-        (project / "mfglib/sub/module.py").write_text(text)
+        (project / "mfglib/sub/module.py").write_text(text, encoding="utf-8")
         assert execute.fingerprint(notebook, project) != first, text
 
 
 def test_fingerprint_does_not_follow_what_is_not_imported(project, write):
     notebook = execute.read(write("import numpy"))
     first = execute.fingerprint(notebook, project)
-    (project / "mfglib/sub/module.py").write_text(OTHER[0])
+    (project / "mfglib/sub/module.py").write_text(OTHER[0], encoding="utf-8")
     assert execute.fingerprint(notebook, project) == first
 
 
@@ -200,9 +200,9 @@ def test_fingerprint_follows_cells_and_lock(project, write):
     notebook.cells[-1].source = "x = 2"
     assert execute.fingerprint(notebook, project) != first
     notebook.cells[-1].source = "import numpy"
-    (project / "requirements.lock").write_text("numpy==2.0.0\nsphinx==9.0\n")
+    (project / "requirements.lock").write_text("numpy==2.0.0\nsphinx==9.0\n", encoding="utf-8")
     assert execute.fingerprint(notebook, project) == first  # no cell uses it
-    (project / "requirements.lock").write_text("numpy==2.0.1\n")
+    (project / "requirements.lock").write_text("numpy==2.0.1\n", encoding="utf-8")
     assert execute.fingerprint(notebook, project) != first
 
 
@@ -220,7 +220,7 @@ def test_stored_copy_is_checked(project, write):
     notebook.cells[1].execution_count = None
     notebook.cells[1].outputs = [v4.new_output("stream", name="stderr", text=f"{project}: UserWarning: odd\n")]
     nbformat.write(notebook, path)
-    (project / "mfglib/sub/module.py").write_text(OTHER[0])
+    (project / "mfglib/sub/module.py").write_text(OTHER[0], encoding="utf-8")
     found = "\n".join(execute.problems(path, project))
     for part in ("changed since", "figures/plot.svg", "never executed", "a warning", "a path of this machine"):
         assert part in found

@@ -155,12 +155,12 @@ def test_a_run_that_fails_lets_go_of_its_directory(tmp_path):
 
 
 def test_overwriting_deletes_what_runs_write_and_nothing_else(run):
-    (run / "thesis.tex").write_text("years of work")
-    (run / "errors.csv").write_text("of the old run")
+    (run / "thesis.tex").write_text("years of work", encoding="utf-8")
+    (run / "errors.csv").write_text("of the old run", encoding="utf-8")
     tiny(iterations=2, directory=run, seed=7, overwrite=True)
     names = {file.name for file in run.iterdir() if file.name[0] != "."}
     assert "thesis.tex" in names and "errors.csv" not in names and "checkpoint-0002.safetensors" in names
-    assert (run / "thesis.tex").read_text() == "years of work"
+    assert (run / "thesis.tex").read_text(encoding="utf-8") == "years of work"
 
 
 def test_overwriting_that_was_killed_half_way_is_done_again(finished, run):
@@ -228,14 +228,14 @@ def test_numbers_of_numpy_make_no_other_run(tmp_path):
 
 
 def test_settings_that_no_version_knows_are_named(run):
-    settings = json.loads((run / "settings.json").read_text())
-    (run / "settings.json").write_text(json.dumps(settings | {"unheard": 1}))
+    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    (run / "settings.json").write_text(json.dumps(settings | {"unheard": 1}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"other settings \(unheard\)"):
         tiny(iterations=1, directory=run)
 
 
 def test_versions_of_libraries_are_settings(run):
-    libraries = json.loads((run / "settings.json").read_text())["libraries"]
+    libraries = json.loads((run / "settings.json").read_text(encoding="utf-8"))["libraries"]
     assert {"torch", "numpy"} <= libraries.keys() and torch.__version__.startswith(libraries["torch"])
 
 
@@ -243,7 +243,7 @@ def test_a_table_is_nothing_without_its_digest(tmp_path):
     file = tmp_path / "table.csv"
     write_table(file, pd.DataFrame({"a": [0.1, float("nan")], "b": ["x", "ü"]}))
     assert read_table(file).equals(pd.read_csv(file))
-    file.write_text(file.read_text().replace("0.1", "0.2"))
+    file.write_text(file.read_text(encoding="utf-8").replace("0.1", "0.2"), encoding="utf-8")
     with pytest.raises(DamagedFile, match="table.csv"):
         read_table(file)
     assert runs.read_table is read_table

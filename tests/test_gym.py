@@ -126,5 +126,5 @@ def test_bad_arguments():
 
 def test_without_the_extra_the_mend_is_named():
     code = "import sys; sys.modules['gymnasium'] = None; import mfglib; import mfglib.adapters.gym"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert run.returncode != 0 and "pip install 'deda-fp[rl]'" in run.stderr

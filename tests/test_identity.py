@@ -68,7 +68,7 @@ def test_game_whose_code_changed_is_another_run(tmp_path, monkeypatch):
         file = tmp_path / target / "own.py"
         file.parent.mkdir()
         reward = f"    def reward(self, t, x, a, population):\n        return -(x - {target}).square().sum(-1)\n"
-        file.write_text(f"import helpers\n\n\nclass Own(helpers.Congestion):\n{reward}")
+        file.write_text(f"import helpers\n\n\nclass Own(helpers.Congestion):\n{reward}", encoding="utf-8")
         spec = importlib.util.spec_from_file_location("own", file)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "own", module)

@@ -9,7 +9,7 @@ from mfglib.sources import ROOT
 
 def test_imports_run_one_way():
     lint = Path(sys.executable).with_name("lint-imports")
-    run = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -183,4 +183,4 @@ def test_the_pipeline_goes_on(moment, tmp_path, tmp_path_factory):
         finish([*PIPELINE, *TARGETS], folder)
     for target, run in zip(TARGETS, wanted, strict=True):
         assert_equal(results((folder / target).parent), run)
-        assert json.loads((folder / target).with_name("settings.json").read_text())["seed"] == 0
+        assert json.loads((folder / target).with_name("settings.json").read_text(encoding="utf-8"))["seed"] == 0

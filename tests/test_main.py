@@ -82,7 +82,7 @@ def test_algorithms_are_variants_like_schedules(call, tmp_path):
 def test_preset_that_was_asked_for_decides_sizes_and_iterations_alike(call, tmp_path, monkeypatch):
     monkeypatch.setenv("MFGLIB_PRESET", "lecture")
     call("train", "lq", "--preset", "smoke", "--directory", tmp_path / "run")
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
     assert settings["networks"]["hidden"] == list(PRESETS["smoke"]["networks"]["hidden"])
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1 + iterations("lq", "smoke")
 
@@ -107,13 +107,13 @@ def test_iterations_of_the_presets():
 def test_finished_run_is_not_run_again_and_other_settings_need_overwrite(call, tmp_path):
     train = ("train", "lq", "--preset", "smoke", "--directory", tmp_path)
     call(*train)
-    before = (tmp_path / "history.csv").read_text()
+    before = (tmp_path / "history.csv").read_text(encoding="utf-8")
     call(*train)
-    assert (tmp_path / "history.csv").read_text() == before
+    assert (tmp_path / "history.csv").read_text(encoding="utf-8") == before
     with pytest.raises(SystemExit, match="^error: directory: .*other settings .seed"):
         call(*train, "--seed", 1)
     call(*train, "--seed", 1, "--overwrite")
-    assert (tmp_path / "history.csv").read_text() != before
+    assert (tmp_path / "history.csv").read_text(encoding="utf-8") != before
 
 
 def test_unknown_names_are_refused(call, capsys):
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_said_in_one_line(call, tmp_path, monkeypatch, argument
 def test_a_damaged_history_has_no_summary(call, tmp_path):
     file = tmp_path / "lq/uniform/seed-0/history.csv"
     call("train", "lq", "--preset", "smoke", "--iterations", 1, "--directory", file.parent)
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     with pytest.raises(SystemExit, match="history.csv: expected a file as it was written"):
         call("summary", file, "--output", tmp_path / "table.csv")
 
@@ -185,7 +185,7 @@ def test_import_and_help_raise_no_warning():
         ["-c", "import mfglib, deda_fp.view.plots, deda_fp.view.panels; mfglib.solve"],
         ["-m", "mfglib", "--help"],
     ):
-        result = subprocess.run([sys.executable, "-W", "error", *code], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run([sys.executable, "-W", "error", *code], cwd=ROOT, capture_output=True, encoding="utf-8")
         assert result.returncode == 0 and not result.stderr, result.stderr
 
 

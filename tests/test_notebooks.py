@@ -1,12 +1,17 @@
-"""The notebooks that are committed are what the code makes now."""
+"""The notebooks that are committed are what the code makes now, and their figures say which code made them."""
 
+import json
+import subprocess
+import tarfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from notebooks import execute
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -20,3 +25,43 @@ def test_parameters_cell_comes_first_and_holds_the_three_literals(path):
     first = next(cell for cell in execute.read(path).cells if cell.cell_type == "code")
     assert first.metadata.get("tags") == ["parameters"]
     assert first.source.splitlines()[:3] == ['preset = "lecture"', "seed = 0", "figures_dir = None"]
+
+
+def git(*command, **options):
+    return subprocess.run(["git", "-C", ROOT, *command], capture_output=True, **options)
+
+
+@pytest.fixture(scope="module")
+def code_of(tmp_path_factory):
+    """commit -> a folder with its code; None if it is none of HEAD's."""
+    if git("ls-files", "--error-unmatch", "mfglib/__init__.py").returncode:
+        pytest.skip("not a checkout")
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+        pytest.skip("a checkout without its history")
+
+    @cache
+    def unpacked(commit):
+        if git("merge-base", "--is-ancestor", commit, "HEAD").returncode:
+            return None
+        folder = tmp_path_factory.mktemp("code")
+        archive = ["archive", "-o", folder / "code.tar", commit, "mfglib", "deda_fp", "notebooks", "requirements.lock"]
+        git(*archive, check=True)
+        with tarfile.open(folder / "code.tar") as code:
+            code.extractall(folder, filter="data")
+        return folder
+
+    return unpacked
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_figures_name_the_commit_that_drew_them(path, code_of):
+    """The code of that commit has the fingerprint with which the notebook was executed."""
+    mend = "commit the code, remove the figure's .json, run `make notebooks`, and commit what changed"
+    meta = execute.read(path).metadata["mfglib"]
+    for stem in (stem for stem in meta["figures"] if "." not in stem):
+        made = json.loads((ROOT / f"figures/data/{stem}.json").read_text(encoding="utf-8"))["git"]
+        assert made and not made["dirty"], f"{stem}: drawn by code that was not committed. To mend: {mend}"
+        code = code_of(made["commit"])
+        assert code, f"{stem}: {made['commit']} is no commit of this branch. To mend: {mend}"
+        found = execute.fingerprint(execute.read(code / "notebooks" / path.name), code)
+        assert found == meta["fingerprint"], f"{stem}: {made['commit']} has other code. To mend: {mend}"

@@ -1,4 +1,5 @@
 import json
+import subprocess
 
 import matplotlib
 
@@ -58,7 +59,7 @@ def test_the_data_and_the_provenance_can_be_read_back(tmp_path):
     plots.save(fig, "one", data, figures_dir=tmp_path, game=game, parameters={"steps": np.arange(3)}, **MADE)
     back = pd.read_csv(tmp_path / "data" / "one.csv")
     np.testing.assert_allclose(back, data, rtol=1e-7)
-    made_by = json.loads((tmp_path / "data" / "one.json").read_text())
+    made_by = json.loads((tmp_path / "data" / "one.json").read_text(encoding="utf-8"))
     assert made_by["game"]["class"] == "LinearQuadratic" and made_by["game"]["A"] == [[1.0, 0.1], [0.0, 1.0]]
     assert made_by["game"]["horizon"] == 7 and made_by["parameters"] == {"steps": [0, 1, 2]}
     assert (made_by["seed"], made_by["preset"]) == (3, "smoke")
@@ -70,7 +71,7 @@ def test_the_data_and_the_provenance_can_be_read_back(tmp_path):
 def test_a_bounded_game_says_where_it_is_played(tmp_path):
     fig, data = picture()
     plots.save(fig, "one", data, figures_dir=tmp_path, game=BeachBar(), **MADE)
-    game = json.loads((tmp_path / "data" / "one.json").read_text())["game"]
+    game = json.loads((tmp_path / "data" / "one.json").read_text(encoding="utf-8"))["game"]
     assert game["c_x"] == 25 and game["domain"]["upper"] == [1.0] and game["start"]["name"] == "uniform"
 
 
@@ -86,12 +87,102 @@ def test_a_relative_directory_counts_from_the_project(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "ROOT", tmp_path / "project")
     for folder in ("project", "elsewhere"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "project/pyproject.toml").touch()  # a checkout, or an unpacked source distribution
+    project = tmp_path / "project/pyproject.toml"
+    project.write_text('[project]\nname = "deda-fp"\n', encoding="utf-8")  # of a checkout or a source distribution
     monkeypatch.chdir(tmp_path / "elsewhere")
     fig, data = picture()
     plots.save(fig, "one", data, figures_dir="figures", **MADE)
     assert (tmp_path / "project" / "figures" / "data" / "one.csv").exists()
     assert not list((tmp_path / "elsewhere").iterdir())
+    assert plots.figures_folder(tmp_path) == tmp_path
+
+    project.write_text('[project]\nname = "theirs"\n', encoding="utf-8")  # the project is installed
+    assert plots.figures_folder("figures") == tmp_path / "elsewhere" / "figures"
+    project.unlink()
+    assert plots.figures_folder("figures") == tmp_path / "elsewhere" / "figures"
+
+
+# --- provenance
+
+
+def notebook(code: str, output: str = "") -> str:
+    outputs = [{"output_type": "stream", "name": "stdout", "text": output}]
+    cells = [{"cell_type": "code", "source": code, "outputs": outputs}, {"cell_type": "markdown", "source": output}]
+    return json.dumps({"cells": cells, "metadata": {"of": output}})
+
+
+FILES = {"mfglib/__init__.py": "", "deda_fp/view/plots.py": "x = 1", "notebooks/a.ipynb": notebook("x = 1")}
+
+
+def git(folder, *command):
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    command = ["git", "-C", folder, *identity, *command]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(params=["", "a folder of theirs"])
+def checkout(tmp_path, request):
+    git(tmp_path, "init", "-q")
+    root = tmp_path / request.param
+    write(root, **FILES)
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "x")
+    return root
+
+
+def test_what_is_written_during_a_run_leaves_the_code_clean(checkout):
+    head = git(checkout, "rev-parse", "HEAD")
+    write(checkout, **{"figures/data/one.json": "{}", "results/run/history.csv": "", "mfglib/.DS_Store": ""})
+    write(checkout, **{"notebooks/a.ipynb": notebook("x = 1", output="1"), "tests/test_new.py": ""})
+    assert plots.commit(checkout) == {"commit": head, "dirty": False}
+
+
+@pytest.mark.parametrize(
+    "file, text",
+    {
+        "deda_fp/view/plots.py": "x = 2",
+        "mfglib/games/new.py": "",
+        "notebooks/execute.py": "",
+        "notebooks/a.ipynb": notebook("x = 2"),
+        "notebooks/new.ipynb": notebook("x = 1"),
+        "notebooks/näher.ipynb": "no notebook",
+    }.items(),
+)
+def test_other_code_is_said(checkout, file, text):
+    write(checkout, **{file: text})
+    assert plots.commit(checkout)["dirty"]
+    git(checkout, "add", ".")
+    assert plots.commit(checkout)["dirty"]
+    git(checkout, "commit", "-qm", "y")
+    assert plots.commit(checkout) == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
+
+
+@pytest.mark.parametrize("file", ["deda_fp/view/plots.py", "notebooks/a.ipynb"])
+def test_code_that_is_gone_is_said(checkout, file):
+    (checkout / file).unlink()
+    assert plots.commit(checkout)["dirty"]
+
+
+def test_no_commit_of_another_repository(checkout, tmp_path, monkeypatch):
+    write(checkout / ".venv/site-packages", **FILES)
+    assert plots.commit(checkout / ".venv/site-packages") is None  # inside somebody's checkout
+    (tmp_path / "other").mkdir()
+    git(tmp_path / "other", "init", "-q")
+    git(tmp_path / "other", "commit", "-q", "--allow-empty", "-m", "other")
+    head = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))  # as in a hook
+    assert plots.commit(checkout) == {"commit": head, "dirty": False}
+
+
+def test_no_commit_without_git(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert plots.commit(checkout) is None
 
 
 @pytest.mark.parametrize("name", ["", "../one", "a/b", "One", "one.png"])

@@ -10,11 +10,13 @@ import torch
 from mfglib import solve
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_tables_are_those_of_the_results_files():
-    run = subprocess.run([sys.executable, ROOT / "benchmarks/_readme.py", "--check"], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/_readme.py", "--check"], capture_output=True, encoding="utf-8"
+    )
     assert run.returncode == 0, run.stderr
 
 

@@ -1,9 +1,12 @@
-"""Results against those that are stored, so that a silent change fails: exact ones to 1e-9 on any machine, learned ones
-as means over seeds, within what their spread allows on any processor."""
+"""Results against those that are stored, so that a silent change fails: exact ones to 1e-9, learned ones as means over
+seeds, within a part of the spread over seeds.
+
+Measured with the instructions of other processors (SSE 4.2, AVX2): exact results change by 1e-14, learned ones by 3e-6
+of their mean, as runs are too short for rounding to grow. Half a standard deviation, 7% of most means, is far above.
+"""
 
 import importlib.util
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +26,25 @@ def test_exact_results_are_those_stored():
     found, wanted = make.exact(), stored("exact.json")
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-9, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(found[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-@pytest.fixture(scope="module")
-def learned():
-    return make.learned(range(4))
+def changed(name, found):
+    """The columns whose mean over seeds is not the one stored."""
+    was = stored("learned.json")[name]
+    assert set(found) == set(was["mean"])
+    return [c for c in found if not abs(found[c].mean() - was["mean"][c]) < was["std"][c] / 2]
 
 
 @pytest.mark.parametrize("name", make.LEARNED)
-def test_what_is_learned_is_as_good_as_it_was(learned, name):
-    """Four standard errors of the difference of two means of independent seeds, each wrong once in 15,000."""
-    was, now = stored("learned.json")[name], learned[name]
-    error = was["std"] * math.sqrt(1 / was["seeds"] + 1 / len(now))
-    assert abs(np.mean(now) - was["mean"]) < 4 * error
+def test_what_is_learned_is_as_good_as_it_was(name):
+    found = make.learned(name, make.SEEDS)
+    assert not changed(name, found), f"\n{found.mean()}\nstored: {stored('learned.json')[name]}"
+
+
+def test_a_smaller_learning_rate_would_be_seen():
+    found = make.learned("LQ, Algo. 2", make.SEEDS, sizes={"ppo": {"learning_rate": 7e-4}})  # by default 1e-3
+    assert "exploitability" in changed("LQ, Algo. 2", found)
 
 
 def test_a_change_of_a_percent_would_be_seen():

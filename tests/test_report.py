@@ -56,28 +56,28 @@ def test_reads_figures_and_data(tree):
 def test_a_missing_file_is_named_with_its_mend_and_leaves_the_old_report(tree, file, mend):
     (tree / file).unlink()
     old = tree / "paper/report.pdf"
-    old.write_text("old")
-    run = subprocess.run([sys.executable, tree / "paper/build.py"], capture_output=True, text=True, timeout=60)
+    old.write_text("old", encoding="utf-8")
+    run = subprocess.run([sys.executable, tree / "paper/build.py"], capture_output=True, encoding="utf-8", timeout=60)
     assert run.returncode != 0
     assert f"{file} is missing" in run.stderr and mend in run.stderr and "Traceback" not in run.stderr
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
 
 
 def test_a_missing_row_of_the_benchmark_fails(tree):
-    rows = json.loads((tree / BENCHMARK).read_text())
+    rows = json.loads((tree / BENCHMARK).read_text(encoding="utf-8"))
     kept = [row for row in rows if not row["measure"].startswith("lq, linear: exact")]
     assert len(kept) == len(rows) - 1
-    (tree / BENCHMARK).write_text(json.dumps(kept))
+    (tree / BENCHMARK).write_text(json.dumps(kept), encoding="utf-8")
     with pytest.raises(report.ReportError, match="no row 'lq, linear: exact fictitious play'; run the benchmark"):
         report.build(root=tree)
 
 
 def test_a_missing_number_fails(tree):
-    with (tree / RUNS).open(newline="") as file:
+    with (tree / RUNS).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     last = [row for row in rows if row["averaging"] == "uniform"][-1]
     last["exploitability"] = ""  # how pandas writes NaN
-    with (tree / RUNS).open("w", newline="") as file:
+    with (tree / RUNS).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
@@ -87,11 +87,11 @@ def test_a_missing_number_fails(tree):
 
 
 def test_notebook_and_benchmark_must_agree_on_what_is_exact(tree):
-    rows = json.loads((tree / BENCHMARK).read_text())
+    rows = json.loads((tree / BENCHMARK).read_text(encoding="utf-8"))
     for row in rows:
         if row["measure"] == "lq-cohesion-2, uniform: exact fictitious play":
             row["value"] *= 1.1
-    (tree / BENCHMARK).write_text(json.dumps(rows))
+    (tree / BENCHMARK).write_text(json.dumps(rows), encoding="utf-8")
     with pytest.raises(report.ReportError, match="disagree on exact fictitious play"):
         report.build(root=tree)
 

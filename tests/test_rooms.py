@@ -116,6 +116,13 @@ def test_an_animation_has_its_frames_and_is_the_same_file_twice(tmp_path):
         assert image.n_frames == 3 and image.info["duration"] == 250
 
 
+def test_an_animation_of_an_installed_copy_goes_to_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "ROOT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    animation(np.ones((2, 20, 20)), "figures")
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")] == ["figures/rooms.gif"]
+
+
 def test_no_animation_without_a_directory_or_under_a_bad_name(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "ROOT", tmp_path)
     animation(np.ones((2, 20, 20)), None)

@@ -187,7 +187,7 @@ def test_sizes_of_algo_1s_clones_make_another_run(tmp_path):
 
 
 def test_directory_that_holds_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="not empty and holds no run"):
             tiny(directory=tmp_path, overwrite=overwrite)
@@ -231,7 +231,7 @@ def test_write_makes_folders_and_leaves_no_half_file(tmp_path):
     runs.write(file, "one")
     assert file.stat().st_mtime == 1  # an unchanged file keeps its time
     runs.write(file, "two")
-    assert file.read_text() == "two" and file.stat().st_mtime > 1
+    assert file.read_text(encoding="utf-8") == "two" and file.stat().st_mtime > 1
     assert [f.name for f in file.parent.iterdir()] == ["b.txt"]
 
 

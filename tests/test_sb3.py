@@ -82,5 +82,5 @@ def test_without_the_extra_the_mend_is_named():
         "game = LinearQuadratic(horizon=2); recipe_of(game).build(); print('built')\n"
         "recipe_of(game, best_response='sb3-sac').build()"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert run.returncode != 0 and "built" in run.stdout and "pip install 'deda-fp[rl]'" in run.stderr

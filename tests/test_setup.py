@@ -12,9 +12,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mfglib
+
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK_LINES = [
+    line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+]
 LOCK = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LOCK_LINES)}
 EXTRAS = PROJECT["optional-dependencies"]
 
@@ -36,13 +40,17 @@ def test_pyproject_admits_the_locked_version(wanted):
     assert requirement.specifier.contains(locked), f"{wanted} does not admit the locked {locked}"
 
 
+def test_the_package_knows_its_version():
+    assert mfglib.__version__ == PROJECT["version"]  # a checkout that is not installed has no other source
+
+
 def test_lock_can_build_the_project_offline():
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     assert all(Requirement(r).specifier.contains(LOCK[canonicalize_name(Requirement(r).name)]) for r in build)
 
 
 def test_environment_yml_is_the_lock_through_pip():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, pip, by_pip = environment["dependencies"]
     assert by_pip == {"pip": ["-r requirements.lock", "-e ."]}, "versions belong in requirements.lock only"
     assert pip == "pip" and environment["channels"] == ["conda-forge", "nodefaults"]
@@ -50,27 +58,31 @@ def test_environment_yml_is_the_lock_through_pip():
 
 
 def test_every_make_target_has_a_line_of_help():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     assert re.findall(r"^  ([\w-]+) +\S", shown, re.M) == targets
     assert {"setup", "figures", "test", "lab", "report", "bench", "help"} <= set(targets)
 
 
 def test_old_python_is_refused_by_name(tmp_path):
     old = tmp_path / "python3.9"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" || exit 1\n')
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" || exit 1\n', encoding="utf-8")
     old.chmod(0o755)
-    run = subprocess.run(["make", "setup", f"PYTHON={old}"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(["make", "setup", f"PYTHON={old}"], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert run.returncode != 0
     assert "Python 3.11 or newer is needed" in run.stderr and "Python 3.9.2" in run.stderr
 
 
 def test_ci_runs_the_test_command_of_the_readme():
-    commands = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
+    commands = [
+        line
+        for line in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     assert commands[0] == "set -euo pipefail" and commands[1].startswith("cd ")
     assert commands[2:] == ["make test"]
-    assert "make test" in (ROOT / "README.md").read_text()
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_dry_run_lists_training_then_notebooks(tmp_path):
@@ -79,7 +91,7 @@ def test_dry_run_lists_training_then_notebooks(tmp_path):
     for name in ("Snakefile", "profiles", "notebooks", "mfglib", "deda_fp", "requirements.lock", paper):
         (tmp_path / name).symlink_to(ROOT / name)  # a folder of its own: this one may be locked by a run of the user's
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--config", "preset=smoke"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60)
     assert run.returncode == 0, run.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
     notebooks = {f"notebook_{path.stem}": "1" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}

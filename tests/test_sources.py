@@ -39,7 +39,7 @@ def package(tmp_path):
     }
     for name, text in files.items():
         (tmp_path / "mfglib" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "mfglib" / name).write_text(text)
+        (tmp_path / "mfglib" / name).write_text(text, encoding="utf-8")
     return tmp_path
 
 
@@ -63,7 +63,9 @@ def test_names_in_import_statements():
 
 
 def test_libraries_are_the_distributions_that_are_imported(package):
-    (package / "mfglib/alone.py").write_text("import json, torch\nfrom PIL import Image\nimport mfglib.a, nowhere")
+    (package / "mfglib/alone.py").write_text(
+        "import json, torch\nfrom PIL import Image\nimport mfglib.a, nowhere", encoding="utf-8"
+    )
     found = libraries([package / "mfglib/alone.py"], [ast.parse("import numpy")])
     assert set(found) == {"numpy", "pillow", "torch"} and found["torch"].startswith("2.")
 
@@ -73,15 +75,15 @@ def test_a_fingerprint_follows_code_and_names_and_not_words(package):
         return fingerprint(["mfglib.a"], package, texts)
 
     first, b = now(), package / "mfglib/b.py"
-    b.write_text('"""What."""\n\n\nx = 1  # why\n"""On x."""\n')
-    (package / "mfglib/alone.py").write_text("y = 2")
+    b.write_text('"""What."""\n\n\nx = 1  # why\n"""On x."""\n', encoding="utf-8")
+    (package / "mfglib/alone.py").write_text("y = 2", encoding="utf-8")
     assert now() == first
-    b.write_text("x = 2")
+    b.write_text("x = 2", encoding="utf-8")
     assert now() != first != now("x = 1") != now("x = 2")
-    b.write_text("x = 1")
+    b.write_text("x = 1", encoding="utf-8")
     assert now() == first
     b.rename(b.with_name("another.py"))
-    (package / "mfglib/a.py").write_text("import json\nfrom mfglib import another")
+    (package / "mfglib/a.py").write_text("import json\nfrom mfglib import another", encoding="utf-8")
     assert now() != first
 
 
@@ -127,7 +129,9 @@ def test_no_module_is_missed_that_python_loads():
     """Against what a fresh interpreter has loaded; packages that load on demand are seen through."""
     code = "import sys, mfglib.learn.lookahead, mfglib.learn.flow, mfglib.runs.directory, mfglib.exact.grid\n"
     code += "print(*[m for m in sys.modules if m.split('.')[0] == 'mfglib'])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=ROOT
+    ).stdout
     ours = ["mfglib.learn.lookahead", "mfglib.learn.flow", "mfglib.runs.directory", "mfglib.exact.grid"]
     found = sources(ours)
     lazy = {ROOT / "mfglib/sources.py"}  # loaded by packages which load on demand
@@ -147,7 +151,9 @@ def test_no_module_is_missed_that_python_loads():
 )
 def test_nothing_is_loaded_that_is_not_used(code, absent):
     code += f"\nimport sys\nprint([m for m in {absent} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT).stdout == "[]\n"
+    )
 
 
 RUNS = {

@@ -6,6 +6,7 @@ A drawing function takes the axes first and returns nothing; it adds labelled li
 
 import io
 import json
+import os
 import platform
 import re
 import subprocess
@@ -43,6 +44,7 @@ STYLE = {
     "legend.fontsize": "small",
     "lines.linewidth": 2.0,
 }
+CODE = ("mfglib/*.py", "deda_fp/*.py", "notebooks/*.ipynb", "notebooks/*.py")  # what draws; in git, * is any depth
 REPRODUCIBLE = {"svg.hashsalt": "mfglib", "savefig.dpi": 150}  # unsalted names inside an SVG differ at every save
 
 
@@ -219,8 +221,7 @@ def save(
     """Write NAME.svg and NAME.png, data/NAME.csv (what is drawn) and data/NAME.json (what made it) in `figures_dir`.
 
     Nothing is written if `figures_dir` is None: a reader who runs a notebook overwrites nothing. A relative directory
-    counts from the project's root, or, where the project is installed, from the working directory. An unchanged figure
-    is an unchanged file: nothing written depends on the clock.
+    counts as in `figures_folder`. An unchanged figure is an unchanged file: nothing written depends on the clock.
     Raises ValueError for a name that is not a plain file name.
     """
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -237,10 +238,18 @@ def save(
         with mpl.rc_context(REPRODUCIBLE):
             fig.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight")
         files[f"{name}.{suffix}"] = picture.getvalue()
-    folder = (ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()) / figures_dir  # an absolute one stays
+    folder = figures_folder(figures_dir)
     for file, content in files.items():
         with replacing(folder / file) as part:
             part.write_bytes(content)
+
+
+def figures_folder(figures_dir: str | Path) -> Path:
+    """Where figures go: an absolute directory as it is, a relative one from the root of the checkout or of the unpacked
+    source distribution, or from the working directory where the project is installed."""
+    project = ROOT / "pyproject.toml"
+    ours = project.is_file() and 'name = "deda-fp"' in project.read_text(encoding="utf-8")
+    return (ROOT if ours else Path.cwd()) / figures_dir
 
 
 def provenance(*, seed: int, preset: str, game: Any = None, parameters: Mapping[str, Any] | None = None) -> dict:
@@ -249,23 +258,48 @@ def provenance(*, seed: int, preset: str, game: Any = None, parameters: Mapping[
     versions["mfglib"] = __version__
     described = None if game is None else {"class": type(game).__name__, **vars(game)}
     what = {"game": described, "parameters": dict(parameters or {}), "seed": seed, "preset": preset}
-    return what | {"versions": versions, "git": _commit()}
+    return what | {"versions": versions, "git": commit()}
 
 
-def _commit() -> dict[str, Any] | None:
-    """The commit of the checkout, and whether the code that draws (packages and notebooks) differs from it; None if git
-    does not know this code: an installed copy may lie in somebody else's checkout."""
-    git = ["git", "-C", str(ROOT)]
-    known = ["ls-files", "--error-unmatch", "mfglib/__init__.py"]
-    code = ["status", "--porcelain", "--", "mfglib", "deda_fp", "notebooks"]  # not figures/, which this module writes
+def commit(root: Path = ROOT) -> dict[str, Any] | None:
+    """The commit that is checked out, and whether the code that draws is another: a module of the packages that differs
+    or is new, or a notebook with other code cells. Outputs of notebooks, results and figures do not count.
+
+    None without git, and where git does not know this code: an installed copy may lie in somebody else's checkout.
+    """
     try:
-        _, head, status = (
-            subprocess.run(git + command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
-            for command in (known, ["rev-parse", "HEAD"], code)
-        )
+        _git(root, "ls-files", "--error-unmatch", "mfglib/__init__.py")
+        head = _git(root, "rev-parse", "HEAD").strip()
+        listed = _git(root, "diff", "--name-only", "--relative", "-z", "HEAD", "--", *CODE)
+        listed += _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *CODE)
+        dirty = any(_differs(root, file) for file in listed.split("\0") if file)
     except (OSError, subprocess.CalledProcessError):
-        return None  # no git, or not a checkout
-    return {"commit": head, "dirty": bool(status)}
+        return None
+    return {"commit": head, "dirty": dirty}
+
+
+def _differs(root: Path, file: str) -> bool:
+    """Whether the code in a file that git lists as changed is other than in the commit."""
+    if not file.endswith(".ipynb"):
+        return True
+    try:
+        was, now = _git(root, "show", f"HEAD:./{file}"), (root / file).read_text(encoding="utf-8")
+        return _code_cells(was) != _code_cells(now)
+    except (OSError, subprocess.CalledProcessError, ValueError, LookupError, TypeError):
+        return True  # new, removed, or no notebook
+
+
+def _code_cells(notebook: str) -> list[str]:
+    cells = json.loads(notebook)["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _git(root: Path, *command: str) -> str:
+    # These, which git sets for its hooks, would have it speak of another repository than that of `root`.
+    others = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    options = dict(cwd=root, env=environment, capture_output=True, encoding="utf-8", check=True)
+    return subprocess.run(["git", *command], **options).stdout
 
 
 def _as_list(value: Any) -> Any:

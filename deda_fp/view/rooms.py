@@ -24,7 +24,6 @@ from deda_fp.view import plots
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
 from mfglib.runs.files import replacing
-from mfglib.sources import ROOT
 
 WALL = "0.3"
 RANGE = (0.03, 30.0)  # of densities in colour, in units of the uniform law: a start in one corner exceeds it
@@ -152,7 +151,7 @@ def save_animation(
 ) -> None:
     """Write NAME.gif in `figures_dir`: `draw(frame)` changes the figure, once for each of the frames, in a loop.
 
-    Nothing is drawn or written if `figures_dir` is None; a relative directory counts from the project's root.
+    Nothing is drawn or written if `figures_dir` is None; a relative directory counts as in `plots.figures_folder`.
     Raises ValueError for a name that is not a plain file name.
     """
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -160,7 +159,7 @@ def save_animation(
     if figures_dir is None:
         return
     moving = FuncAnimation(fig, draw, frames=list(frames), init_func=lambda: [])
-    with replacing(ROOT / figures_dir / f"{name}.gif") as part:
+    with replacing(plots.figures_folder(figures_dir) / f"{name}.gif") as part:
         film = part.with_suffix(".gif")  # the writer knows its format by the suffix
         moving.save(film, writer=PillowWriter(fps=per_second), dpi=dpi)
         film.rename(part)
