@@ -47,7 +47,7 @@ for program in munged slurmctld slurmd sbatch; do
   apt-get update -qq && apt-get install -y -qq --no-install-recommends munge slurmctld slurmd slurm-client
   break
 done
-name=$(hostname -s) cores=$(nproc) memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
+name=$(hostname -s) cores=$(getconf _NPROCESSORS_ONLN) memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 chmod 755 "$work" && mkdir "$work/state" "$work/spool" && mkdir -m 700 "$work/munge"
 (umask 077; head -c 1024 /dev/urandom > "$work/munge/key")
 munged --force --key-file="$work/munge/key" --socket="$work/munge/socket" --pid-file="$work/munged.pid" \
