@@ -58,21 +58,27 @@ def results(tmp_path):
 
 def test_wall_seconds_are_no_difference(results, capsys):
     assert compare(*results)
-    assert capsys.readouterr().out.endswith("the same\n")
+    assert capsys.readouterr().out.endswith("not compared, as a clock makes them: 2 tables of figures\nthe same\n")
 
 
 @pytest.mark.parametrize(
-    "file, text",
+    "file, text, named",
     [
-        ("lq/uniform/seed-0/history.csv", "iteration,exploitability,seconds_judge\n1,0.25000000000000006,1.5\n"),
-        ("figures/data/drawn.csv", "x,minutes\n2,1.5\n"),
-        ("figures/data/other.csv", "x\n1\n"),
+        (
+            "lq/uniform/seed-0/history.csv",
+            "iteration,exploitability,seconds_judge\n1,0.25000000000000006,1.5\n",
+            "differs: {} (exploitability)",
+        ),
+        ("figures/data/drawn.csv", "x,minutes\n2,1.5\n", "differs: {} (x)"),
+        ("figures/data/drawn.csv", "x,minutes,y\n1,1.5,2\n", "differs: {} (y)"),
+        ("figures/data/other.csv", "x\n1\n", "in one only: {}"),
+        ("figures/data/lq-bounded_seconds.csv", "seconds_judge\n1\n", "in one only: {}"),
     ],
 )
-def test_what_differs_is_named(results, capsys, file, text):
+def test_what_differs_is_named(results, capsys, file, text, named):
     (results[1] / file).write_text(text)
     assert not compare(*results)
-    assert file in capsys.readouterr().out
+    assert named.format(file) in capsys.readouterr().out
 
 
 def test_other_weights_and_nothing_at_all_are_differences(results, tmp_path):

@@ -23,8 +23,8 @@ stop() {
   status=$?
   trap '' INT TERM
   if [ $status != 0 ]; then
-    find "$work" -path '*/slurm_logs/*' -name '*.log' -exec tail -n 40 {} + 2>/dev/null || true
-    tail -n 20 "$work"/*.log 2>/dev/null || true
+    find "$work" -path '*/slurm_logs/*' -name '*.log' -exec tail -n 40 {} + 2>/dev/null | cut -c 1-300 >&2 || true
+    tail -n 20 "$work"/*.log 2>/dev/null | cut -c 1-300 >&2 || true
   fi
   if [ "$(readlink $conf)" = "$work/slurm.conf" ]; then
     scancel --user root 2>/dev/null || true
