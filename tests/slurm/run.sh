@@ -1,45 +1,62 @@
 #!/usr/bin/env bash
-# Runs the smoke preset on a Slurm of one node, by the command of docs/howto/cluster.md, and once more without Slurm, and
-# compares: histories but for wall seconds, weights, and tables. Not part of `make test`.
+# Runs the smoke preset on a Slurm of one node as docs/howto/cluster.md says, and in another clone without Slurm, and
+# compares the results to the bit: the table is on stdout, the progress on stderr. Not part of `make test`, as it takes
+# half an hour on two cores.
 #
 #   sudo tests/slurm/run.sh [TARGET ...]       (default: everything that `make figures PRESET=smoke` makes)
 #
-# For Debian and Ubuntu: installs slurmctld, slurmd and munge by apt-get, starts them by hand, and stops them at the end.
+# For Debian and Ubuntu, on a machine without a Slurm of its own. Installs slurmctld, slurmd and munge by apt-get, which
+# stay installed. Runs what is committed. Daemons, clones and environments are gone at the end.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+conf=/etc/slurm/slurm.conf  # where `srun` looks, inside a job too
+
+fail() { echo "error: $1" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || fail "expected root, which the daemons need: sudo tests/slurm/run.sh"
+# before anything is started or, at the end, cancelled: those could be jobs of somebody's cluster
+[ ! -e $conf ] && [ ! -L $conf ] && [ -z "${SLURM_CONF:-}" ] ||
+  fail "expected a machine without a Slurm of its own, found $conf or the variable SLURM_CONF"
+
 work=$(mktemp -d /var/tmp/deda-fp-slurm.XXXXXX)
-targets=("$@")
-conf=/etc/slurm/slurm.conf
-# Before anything that is undone at the end: nobody else's jobs are to be cancelled.
-[ -e $conf ] && { echo "error: expected a machine without a Slurm of its own, found $conf" >&2; exit 1; }
 
 stop() {
   status=$?
-  [ $status = 0 ] || tail -n 45 $(find "$work/slurm/.snakemake/slurm_logs" -name "*.log") "$work"/slurm*.log 2>/dev/null || true
-  scancel --user "$(id -un)" 2>/dev/null || true
+  trap '' INT TERM
+  if [ $status != 0 ]; then
+    find "$work" -path '*/slurm_logs/*' -name '*.log' -exec tail -n 40 {} + 2>/dev/null | cut -c 1-300 >&2 || true
+    tail -n 20 "$work"/*.log 2>/dev/null | cut -c 1-300 >&2 || true
+  fi
+  if [ "$(readlink $conf)" = "$work/slurm.conf" ]; then
+    scancel --user root 2>/dev/null || true
+    for _ in $(seq 30); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 1; done
+    rm $conf
+  fi
   for daemon in slurmd slurmctld munged; do
-    [ -f "$work/$daemon.pid" ] && kill "$(cat "$work/$daemon.pid")" 2>/dev/null || true
+    pid=$(cat "$work/$daemon.pid" 2>/dev/null) || continue
+    kill "$pid" 2>/dev/null || true
+    for _ in $(seq 30); do kill -0 "$pid" 2>/dev/null || break; sleep 1; done
   done
-  [ "$(readlink $conf)" = "$work/slurm.conf" ] && rm $conf || true
-  rm -rf "$work"
+  cd / && rm -rf "$work"
 }
 trap stop EXIT
-
-command -v slurmctld slurmd munged sbatch >/dev/null || apt-get install -y -qq slurmctld slurmd slurm-client munge
+trap 'exit 130' INT TERM
 
 # --- a Slurm of this machine alone, without accounting
-name=$(hostname -s) cpus=$(nproc) memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
-mkdir -p "$work"/{state,spool,munge}
-chmod 755 "$work"
-dd if=/dev/urandom of="$work/munge/key" bs=1024 count=1 status=none
-chmod 700 "$work/munge"; chmod 400 "$work/munge/key"
+for program in munged slurmctld slurmd sbatch; do
+  command -v $program >/dev/null && continue
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends munge slurmctld slurmd slurm-client
+  break
+done
+name=$(hostname -s) cores=$(getconf _NPROCESSORS_ONLN) memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
+chmod 755 "$work" && mkdir "$work/state" "$work/spool" && mkdir -m 700 "$work/munge"
+(umask 077; head -c 1024 /dev/urandom > "$work/munge/key")
 munged --force --key-file="$work/munge/key" --socket="$work/munge/socket" --pid-file="$work/munged.pid" \
   --log-file="$work/munge/log" --seed-file="$work/munge/seed"
 cat > "$work/slurm.conf" <<CONF
 ClusterName=one
 SlurmctldHost=$name(127.0.0.1)
-SlurmUser=$(id -un)
-SlurmdUser=$(id -un)
+SlurmUser=root
+SlurmdUser=root
 AuthInfo=socket=$work/munge/socket
 StateSaveLocation=$work/state
 SlurmdSpoolDir=$work/spool
@@ -53,38 +70,30 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
 ReturnToService=2
-MinJobAge=300
-NodeName=$name NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
+NodeName=$name NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=$name Default=YES MaxTime=INFINITE State=UP
 CONF
-mkdir -p /etc/slurm
-ln -s "$work/slurm.conf" $conf  # where `srun` inside a job looks, too
+mkdir -p /etc/slurm && ln -s "$work/slurm.conf" $conf
 slurmctld
 slurmd
 for _ in $(seq 60); do sinfo -h -o %T 2>/dev/null | grep -q idle && break; sleep 1; done
-sinfo
+sinfo -h -o %T | grep -q idle || fail "the node did not start"
+echo "$(slurmd -V), one node with $cores cores"
 
-# --- two clones, one environment: the interpreter has the same path on every node
-git clone -q "$root" "$work/slurm"
-git clone -q "$root" "$work/local"
-python=$root/.venv/bin/python
-"$python" -m venv --system-site-packages "$work/venv"
-site=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-"$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$site/locked.pth"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check snakemake-executor-plugin-slurm==2.8.0
-python=$work/venv/bin/python
-export OMP_NUM_THREADS=1
-
-cd "$work/slurm"
-export PYTHONPATH=$work/slurm
-sed -i "s/inference=8/inference=$cpus/" profiles/slurm-no-accounting/config.yaml  # no more than the node has
+# --- as a user does it, in two fresh clones
+clone() {
+  git clone -q "$root" "$work/$1"
+  cd "$work/$1"
+  make setup >/dev/null 2>"$work/setup.log"
+}
+clone slurm
+.venv/bin/python -m pip install -q snakemake-executor-plugin-slurm==2.8.0 2>>"$work/setup.log"
 SECONDS=0
-"$python" -m snakemake --profile profiles/slurm-no-accounting --config preset=smoke -- "${targets[@]}"
-echo "on Slurm: $SECONDS s"
-cd "$work/local"
-export PYTHONPATH=$work/local
+.venv/bin/python -m snakemake --profile profiles/slurm-no-accounting --config preset=smoke \
+  --set-threads inference="$cores" -- "$@" 2>&1 | tee "$work/snakemake.log" >&2
+echo "$(grep -c 'has been submitted with SLURM jobid' "$work/snakemake.log") jobs on Slurm: $((SECONDS / 60)) min $((SECONDS % 60)) s"
+clone local
 SECONDS=0
-"$python" -m snakemake --config preset=smoke --cores all -- "${targets[@]}" >/dev/null 2>&1
-echo "without: $SECONDS s"
-
-"$python" "$root/tests/slurm/compare.py" "$work/slurm/results/smoke" "$work/local/results/smoke"
+.venv/bin/python -m snakemake --cores all --config preset=smoke -- "$@" >"$work/snakemake.log" 2>&1
+echo "without Slurm: $((SECONDS / 60)) min $((SECONDS % 60)) s"
+.venv/bin/python tests/slurm/compare.py "$work/slurm/results/smoke" "$work/local/results/smoke"
