@@ -1,6 +1,6 @@
-"""The tables of README.md, written from the benchmarks' rows in figures/data: `python benchmarks/_readme.py`.
+"""The tables of README.md and docs/results.md, written from the rows in figures/data: `python benchmarks/_readme.py`.
 
-`--check` changes nothing and fails if README.md does not say what the files say.
+`--check` changes nothing and fails if they do not say what the files say.
 """
 
 import argparse
@@ -61,6 +61,11 @@ def results() -> str:
     lines += ["", "| best response | value | target | |", "|---|---|---|---|"]
     lines += [line(row) for row in load("best_response_benchmark.json")]
     return "\n".join(lines)
+
+
+def front() -> str:
+    """The one table of the README: how far each algorithm gets in the bounded games."""
+    return "\n".join(itertools.takewhile(lambda row: not row.startswith("Against"), bounded())).strip()
 
 
 def bounded() -> list[str]:
@@ -203,14 +208,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    file = ROOT / "README.md"
-    before = file.read_text(encoding="utf-8")
-    head, rest = before.split(BEGIN)
-    after = head + BEGIN + "\n" + results() + "\n" + END + rest.split(END)[1]
-    if arguments.check and before != after:
-        sys.exit("README.md does not say what figures/data says: run `python benchmarks/_readme.py`")
-    if not arguments.check:
-        file.write_text(after, encoding="utf-8")
+    for name, tables in {"docs/results.md": results(), "README.md": front()}.items():
+        before = (ROOT / name).read_text(encoding="utf-8")
+        head, rest = before.split(BEGIN)
+        after = head + BEGIN + "\n" + tables + "\n" + END + rest.split(END)[1]
+        if arguments.check and before != after:
+            sys.exit(f"{name} does not say what figures/data says: run `python benchmarks/_readme.py`")
+        if not arguments.check:
+            (ROOT / name).write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ ALL = slice(None)
 
 
 class Grid(Cells):
-    """Cells of a bounded game (see `BoundedGame`) of state dimension 1 or 2; cached by `Grid`.
+    """Cells of a bounded game (see `BoundedGame`) of state dimension 1 or 2. The tables of where moves end are
+    built once for all games with the same cells.
 
     Beside what `Cells` has: `initial`: (m,) mass of μ_0, `actions`: (A, k) lattice of actions, `target`: (m, L) the
     cell where each lattice displacement ends; `noise_target`: (m, W) the same of the lattice of the noise, `weights`:

@@ -10,8 +10,14 @@ from filelock import FileLock, Timeout
 from mfglib.runs.files import DamagedFile, Parts, read_parts, write, write_parts, write_table
 from mfglib.trial import same_behaviour
 
-WRITTEN = (  # by runs and by what measures them; all that `overwrite` deletes, the settings last
-    *("checkpoint-*.safetensors", "learners-*.safetensors", "history.csv*", "errors.csv*", ".*.part", "settings.json"),
+# What runs, and what measures them, write: all that `overwrite` deletes, the settings last.
+WRITTEN = (
+    "checkpoint-*.safetensors",
+    "learners-*.safetensors",
+    "history.csv*",
+    "errors.csv*",
+    ".*.part",
+    "settings.json",
 )
 
 
@@ -47,12 +53,12 @@ class RunDirectory:
                 f"or choose another"
             ) from None
         try:
-            self._open(overwrite)
+            self._begin(overwrite)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, overwrite: bool) -> None:
+    def _begin(self, overwrite: bool) -> None:
         file = self.path / "settings.json"
         try:
             found = read_settings(self.path) if file.exists() else None
