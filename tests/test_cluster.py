@@ -22,7 +22,7 @@ def test_jobs_of_a_cluster_say_their_memory_and_minutes(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--dry-run", "--cores", "1"]
     run = subprocess.run(
-        [*command, "--config", "preset=smoke"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [*command, "--config", "preset=smoke"], cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60
     )
     assert run.returncode == 0, run.stderr
     jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", run.stdout + run.stderr, re.M)
@@ -49,10 +49,12 @@ def results(tmp_path):
         run.mkdir(parents=True)
         data.mkdir(parents=True)
         save_file({"w": torch.tensor([1.0, 2.0])}, run / "learners-0001.safetensors")
-        (run / "history.csv").write_text(f"iteration,exploitability,seconds_judge\n1,0.25,{seconds}\n")
-        (data / "drawn.csv").write_text(f"x,minutes\n1,{seconds}\n")
-        (data / "lq_seconds.csv").write_text(f"seconds_judge\n{seconds}\n")
-        (data / "inference.csv").write_text(f"n,seconds\n1,{seconds}\n")
+        (run / "history.csv").write_text(
+            f"iteration,exploitability,seconds_judge\n1,0.25,{seconds}\n", encoding="utf-8"
+        )
+        (data / "drawn.csv").write_text(f"x,minutes\n1,{seconds}\n", encoding="utf-8")
+        (data / "lq_seconds.csv").write_text(f"seconds_judge\n{seconds}\n", encoding="utf-8")
+        (data / "inference.csv").write_text(f"n,seconds\n1,{seconds}\n", encoding="utf-8")
     return tmp_path / "one", tmp_path / "other"
 
 
@@ -76,7 +78,7 @@ def test_wall_seconds_are_no_difference(results, capsys):
     ],
 )
 def test_what_differs_is_named(results, capsys, file, text, named):
-    (results[1] / file).write_text(text)
+    (results[1] / file).write_text(text, encoding="utf-8")
     assert not compare(*results)
     assert named.format(file) in capsys.readouterr().out
 
@@ -91,9 +93,9 @@ def test_other_weights_and_nothing_at_all_are_differences(results, tmp_path):
 def test_a_slurm_that_is_there_is_left_alone(tmp_path):
     """Its jobs above all: the script cancels all jobs of the user at the end."""
     for name in ("scancel", "apt-get", "munged", "slurmctld", "slurmd"):
-        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/called-$(basename $0)\nexit 1\n")
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/called-$(basename $0)\nexit 1\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_CONF": "/somewhere/slurm.conf"}
-    run = subprocess.run(["bash", ROOT / "tests/slurm/run.sh"], env=environment, capture_output=True, text=True)
+    run = subprocess.run(["bash", ROOT / "tests/slurm/run.sh"], env=environment, capture_output=True, encoding="utf-8")
     assert run.returncode == 1 and run.stderr.startswith("error: expected ")
     assert not list(tmp_path.glob("called-*"))
