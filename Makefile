@@ -45,7 +45,7 @@ test: setup ## ruff, then pytest over the tests and every notebook cell at the s
 	$(BIN)/python -m ruff check .
 	OMP_NUM_THREADS=1 MFGLIB_PRESET=smoke $(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax tests notebooks
 
-test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (ten minutes)
+test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (five minutes)
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)

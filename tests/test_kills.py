@@ -143,8 +143,10 @@ def executed(temporary):
 def test_a_notebook_is_whole_or_not_there(moment, tmp_path, tmp_path_factory):
     wanted, seconds = executed(tmp_path_factory.getbasetemp())
     command = notebook(tmp_path / "one")
-    if killed(command, seconds, 100 + moment, group=True):
-        assert not (tmp_path / "one/out/tiny.ipynb").exists()
+    killed(command, seconds, 100 + moment, group=True)
+    if (tmp_path / "one/out/tiny.ipynb").exists():  # killed once all was done, or not at all
+        nbformat.validate(nbformat.read(tmp_path / "one/out/tiny.ipynb", as_version=4))
+        assert drawn(tmp_path / "one")[1:] == wanted[1:]
     finish(command)
     assert drawn(tmp_path / "one") == wanted
 
