@@ -59,7 +59,7 @@ def require_states(name: str, x: Any, size: int | None = None) -> None:
         raise ValueError(f"{name}: expected shape (n, {size or 'd'}), got {tuple(x.shape)}")
 
 
-def device(name: str, value: Any) -> str:
+def device_name(name: str, value: Any) -> str:
     """A device that torch can compute on here, by name; raises ValueError that names the argument."""
     try:
         found = torch.device(value)

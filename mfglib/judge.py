@@ -5,8 +5,7 @@ from typing import Any
 import torch
 
 from mfglib.arguments import checked
-from mfglib.checks import device as known_device
-from mfglib.checks import integer
+from mfglib.checks import device_name, integer
 from mfglib.exact.grid_judge import GridJudge
 from mfglib.exact.lq_judge import LQJudge
 from mfglib.protocols import Exploitability, Game, Policy, Population
@@ -67,7 +66,7 @@ def exploitability(
     Raises TypeError or ValueError if no exact solver knows the game, ArithmeticError for actions that are not finite.
     """
     check_game(game)
-    options = dict(seed=integer("seed", seed, at_least=0, at_most=None), device=known_device("device", device))
+    options = dict(seed=integer("seed", seed, at_least=0, at_most=None), device=device_name("device", device))
     with torch_defaults(), torch.no_grad():
         return of(game, cells).exploitability(policy, n=n, error=error, **options)
 

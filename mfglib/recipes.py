@@ -6,8 +6,7 @@ from typing import Any
 
 from mfglib import presets
 from mfglib.arguments import checked
-from mfglib.checks import device as known_device
-from mfglib.checks import integer
+from mfglib.checks import device_name, integer
 from mfglib.games.base import known_moves
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.protocols import Game
@@ -75,5 +74,5 @@ def recipe_of(
         averaging_of(averaging),
         table,
         integer("seed", seed, at_least=0, at_most=None),
-        known_device("device", device),
+        device_name("device", device),
     )

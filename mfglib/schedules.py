@@ -76,6 +76,3 @@ def decayed(config: Any, k: int) -> Any:
         return config
     return dataclasses.replace(config, learning_rate=config.learning_rate * after / k)
 
-
-def averaging_weights(k: int, averaging: str = "uniform", step: float = 0.5) -> np.ndarray:
-    return Steps(averaging, step).weights(k)

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from mfglib.learn.flow import FlowConfig
-from mfglib.schedules import AVERAGING, Steps, averaging_of, averaging_weights, budget, constant, decayed
+from mfglib.schedules import AVERAGING, Steps, averaging_of, budget, constant, decayed
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 50])
 def test_averaging_weights(k):
     i = np.arange(1, k + 1)
-    np.testing.assert_allclose(averaging_weights(k), np.full(k, 1 / k), rtol=1e-12)
-    np.testing.assert_allclose(averaging_weights(k, "linear"), i / i.sum(), rtol=1e-12)
+    np.testing.assert_allclose(Steps().weights(k), np.full(k, 1 / k), rtol=1e-12)
+    np.testing.assert_allclose(Steps("linear").weights(k), i / i.sum(), rtol=1e-12)
     geometric = 0.3 * 0.7 ** (k - i)
     geometric[0] = 0.7 ** (k - 1)
     np.testing.assert_allclose(constant(0.3).weights(k), geometric, rtol=1e-12)
-    assert all(averaging_weights(k, a).sum() == pytest.approx(1, abs=1e-12) for a in AVERAGING)
+    assert all(Steps(a).weights(k).sum() == pytest.approx(1, abs=1e-12) for a in AVERAGING)
 
 
 def test_unknown_averaging_is_named():
