@@ -12,7 +12,7 @@ MADE_FROM = $(PYTHON) -c 'import hashlib, os, sys; \
   print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest(), sys.version.split()[0], sys.base_prefix, os.getcwd())'
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all
 
-.PHONY: help setup figures test test-faults lab notebooks report bench lock unlock clean
+.PHONY: help setup figures figure take reproduce test test-faults lab notebooks report bench lock unlock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,8 +38,20 @@ setup: ## build .venv from requirements.lock if it is missing or stale (every ta
 	  echo "setup: done"; \
 	fi
 
-figures: setup ## the main job: train, run the notebooks, draw every figure (PRESET=lecture)
+figures: take ## the main job: run the notebooks on the stored runs, draw every figure (PRESET=lecture)
 	$(SNAKEMAKE) --config preset=$(PRESET)
+
+figure: take ## one figure: make figure NAME=rooms_panel
+	$(SNAKEMAKE) --config preset=$(PRESET) --force -- $$($(BIN)/python notebooks/execute.py --figure "$(NAME)" --preset $(PRESET))
+
+# The stored runs that belong to this code go where Snakemake looks for them; it trains the others.
+take: setup
+	@if [ $(PRESET) = lecture ]; then $(BIN)/python -m mfglib take; fi
+
+reproduce: setup ## train all runs from nothing (an hour), draw, compare with the stored ones (STORE=1 renews those)
+	$(SNAKEMAKE) --config preset=lecture results=results/reproduce
+	$(BIN)/python -m mfglib compare --results results/reproduce
+	$(if $(STORE),$(BIN)/python -m mfglib keep --results results/reproduce)
 
 test: setup ## ruff, then pytest over the tests and every notebook cell at the smoke preset
 	$(BIN)/python -m ruff check .
@@ -51,7 +63,7 @@ test-faults: setup ## kill trainings, notebooks and the pipeline at twenty rando
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)
 	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks
 
-notebooks: setup ## execute the notebooks that are stale at the lecture preset and store their outputs
+notebooks: take ## execute the notebooks that are stale at the lecture preset and store their outputs
 	$(SNAKEMAKE) --config preset=lecture
 	$(BIN)/python notebooks/execute.py --store
 

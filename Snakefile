@@ -1,5 +1,6 @@
 """Training runs, then notebooks through papermill, which draw the figures. `make figures` calls this.
 
+The runs' results, `results` by default, are a setting too: --config results=results/reproduce draws elsewhere.
 On a cluster: snakemake --profile profiles/slurm --config preset=paper; see docs/howto/cluster.md.
 A target is made again if a file that it depends on is newer, or if a notebook's cells or a command below changed.
 """
@@ -9,7 +10,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from deda_fp.batch import STARTED_BY, modules_of_run
+from deda_fp.batch import INFERENCE, RUNS, SEEDS, STARTED_BY, THEORY, modules_of_run
+from mfglib.presets import ALGORITHMS
 from mfglib.sources import libraries, sources
 from notebooks.execute import figure_files, read, sources_hash, used_sources
 
@@ -18,15 +20,10 @@ if PRESET not in ("smoke", "lecture", "paper"):
     raise WorkflowError(f"preset: expected smoke, lecture or paper, got {PRESET!r}")
 PYTHON = sys.executable  # of the environment that Snakemake runs in
 os.environ[STARTED_BY] = str(os.getpid())  # its jobs end with it, even if it is killed
-RESULTS = f"results/{PRESET}"
-FIGURES = "figures" if PRESET == "lecture" else f"{RESULTS}/figures"  # the committed ones are the lecture preset's
+ROOT_OF_RESULTS = config.get("results", "results")
+RESULTS = f"{ROOT_OF_RESULTS}/{PRESET}"
+FIGURES = "figures" if RESULTS == "results/lecture" else f"{RESULTS}/figures"  # the committed ones
 
-SEEDS = range(2 if PRESET == "smoke" else 4)
-ALGORITHMS = ["deda-fp", "algo-2", "algo-1"]
-# game: variants, which are schedules of averaging or algorithms
-RUNS = {"lq": ["uniform", "geometric"], **dict.fromkeys(["lq-bounded", "beach-bar", "four-rooms"], ALGORITHMS)}
-# Runs whose error terms are measured: game and variant.
-THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
 NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
 PAPER = "figures/data/paper_curves.csv"  # read off the paper's figures
 # What a notebook reads beside the code: parameter and file.
@@ -40,8 +37,8 @@ DATA = {
     "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
     "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
     "07_inference_at_scale": {
-        "inference_csv": f"{FIGURES}/data/inference.csv",
-        "sizes_csv": f"{FIGURES}/data/inference_flows.csv",
+        "inference_csv": f"{RESULTS}/{INFERENCE[0]}",
+        "sizes_csv": f"{RESULTS}/{INFERENCE[1]}",
     },
 }
 
@@ -58,8 +55,6 @@ localrules:
     all,
     summary,
     errors_summary,
-
-
 
 
 def relative(paths):
@@ -84,12 +79,18 @@ def files_of(notebook):
     return [*DATA.get(notebook.stem, {}).values(), *([PAPER] if named else [])]
 
 
+def parameters(notebook):
+    """Where it finds its data and, if it opens runs, those of this batch."""
+    opens = {"results": ROOT_OF_RESULTS} if runs_of(notebook) else {}
+    return opens | DATA.get(notebook.stem, {})
+
+
 def histories(game):
-    return expand(f"{RESULTS}/{game}/{{variant}}/seed-{{seed}}/history.csv", variant=RUNS[game], seed=SEEDS)
+    return expand(f"{RESULTS}/{game}/{{variant}}/seed-{{seed}}/history.csv", variant=RUNS[game], seed=SEEDS[PRESET])
 
 
 def error_terms(game):
-    return expand(f"{RESULTS}/{game}/{THEORY[game]}/seed-{{seed}}/errors.csv", seed=SEEDS)
+    return expand(f"{RESULTS}/{game}/{THEORY[game]}/seed-{{seed}}/errors.csv", seed=SEEDS[PRESET])
 
 
 rule all:
@@ -186,16 +187,17 @@ rule inference:
         scripts=[path.as_posix() for path in sorted(Path("benchmarks").glob("*inference*.py"))],
         code=relative(sources(["mfglib.populations", "deda_fp.distances"], ROOT)),
     output:
-        csv=f"{FIGURES}/data/inference.csv",
-        flows=f"{FIGURES}/data/inference_flows.csv",
+        csv=f"{RESULTS}/{INFERENCE[0]}",
+        flows=f"{RESULTS}/{INFERENCE[1]}",
     threads: os.cpu_count()  # a cluster's profile sets its own (set-threads)
     resources:
         mem_mb=INFERENCE_MB,
         runtime=MINUTES,
     params:
         preset=PRESET,
+        results=ROOT_OF_RESULTS,
     shell:
-        "{PYTHON} benchmarks/inference.py --preset {params.preset} --csv {output.csv} --sizes {output.flows}"
+        "{PYTHON} benchmarks/inference.py --preset {params.preset} --results {params.results} --csv {output.csv} --sizes {output.flows}"
 
 
 # A rule for each notebook, as each has its own figures.
@@ -222,7 +224,7 @@ for path in NOTEBOOKS:
             sources=sources_hash(path),
             preset=PRESET,
             figures=FIGURES,
-            data=" ".join(f"-p {name} {file}" for name, file in DATA.get(path.stem, {}).items()),
+            data=" ".join(f"-p {name} {file}" for name, file in parameters(path).items()),
         shell:
             "{PYTHON} notebooks/execute.py {input.notebook} {output.notebook}"
             " --figures {params.figures} -p preset {params.preset} {params.data}"

@@ -5,20 +5,19 @@ Each call that is measured is a `functools.partial` of a function below, which c
 
 import multiprocessing
 import pickle
-import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deda_fp.distances import counts
+from deda_fp.store import processor
 from mfglib.exact.grid import Grid
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import NetworkConfig, Networks
@@ -134,10 +133,7 @@ def _largest() -> float:
 
 def machine() -> str:
     """The processor and the number of threads that torch uses."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 # --- accuracy

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from _inference import Call, coarsened, density, draw, noise, of_shape, play, reward
 
-from deda_fp.catalogue import GAMES, iterations
-from mfglib import solve
+from deda_fp.catalogue import GAMES
+from deda_fp.store import stored_run
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.grid import Grid
 from mfglib.policies import EpisodeMixture
@@ -17,8 +17,6 @@ from mfglib.populations import CellPopulation, Particles
 from mfglib.presets import ALGORITHMS
 from mfglib.protocols import Policy
 from mfglib.seeds import generator
-from mfglib.solver import Solution
-from mfglib.sources import ROOT
 
 AGENTS = 5000  # the paper's number of trajectories
 JUDGE = {1: 100, 2: 20}  # cells along the longest side in which draws are counted
@@ -67,9 +65,9 @@ PRESETS = {"lecture": Sizes(limit=3.0, enough=1.0, budget=1.0), "paper": FULL, "
 class Trained:
     """One game with what was learned, and its exact equilibrium."""
 
-    def __init__(self, name: str, preset: str, sizes: Sizes) -> None:
+    def __init__(self, name: str, preset: str, sizes: Sizes, results: str) -> None:
         self.name, self.game, self.sizes = name, GAMES[name], sizes
-        found = {algorithm: self._learned(algorithm, preset) for algorithm in ALGORITHMS}
+        found = {algorithm: stored_run(name, algorithm, preset=preset, results=results) for algorithm in ALGORITHMS}
         self.times = range(self.game.horizon + 1)
         self.policy, self.flow = found["deda-fp"].policy, found["deda-fp"].population
         start = time.perf_counter()
@@ -90,11 +88,6 @@ class Trained:
         truth = grid_equilibrium(self.game, self.sizes.cells[d - 1], **options).population
         self.grid, self.judge = (Grid(self.game, min(n[d], *truth.grid.shape)) for n in (FINE, JUDGE))
         self.exact, self.coarse = (coarsened(grid, truth.grid.x, truth.mass) for grid in (self.grid, self.judge))
-
-    def _learned(self, algorithm: str, preset: str) -> Solution:
-        directory = ROOT / "results" / preset / self.name / algorithm / "seed-0"
-        options = dict(iterations=iterations(self.name, preset), seed=0, preset=preset, directory=directory)
-        return solve(self.game, algorithm, overwrite=True, progress=False, **options)
 
     def row(self, query: str, method: str, n: int, seconds: float, policy: str = "", **more: float) -> dict:
         return dict(game=self.name, query=query, method=method, policy=policy, n=n, seconds=seconds) | more

@@ -1,6 +1,6 @@
 """The population at scale: DEDA-FP's flow and its table against vectorised roll-outs and per-agent loops.
 
-One trained 4-rooms game and one beach bar: seed 0 of each algorithm in results/PRESET, made by `make figures`, else
+One trained 4-rooms game and one beach bar: seed 0 of each algorithm, the stored run, else
 trained here, some minutes each. Four questions: the whole population at all t; the population at one t; the log-density
 at n points of each t; one reward of n agents, whose density is their own. Everybody simulates and draws in batches of
 20,000 agents. Medians, methods interleaved; the column `repeats` says of how many runs. A method stops at the n that
@@ -225,6 +225,7 @@ def large(one: Trained) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="lecture")
+    parser.add_argument("--results", default="results", help="the folder of the runs")
     parser.add_argument("--full", action="store_true", help="more runs, larger n, longer equal times")
     parser.add_argument("--csv", help="write every measurement to this file")
     parser.add_argument("--sizes", help="write the comparison of sizes of flows and tables to this file")
@@ -234,7 +235,7 @@ def main() -> None:
         torch.set_num_threads(1)  # two threads on a busy machine wait for each other
     found, compared, table = [], [], []
     for name in ("four-rooms", "beach-bar"):
-        one = Trained(name, arguments.preset, FULL if arguments.full else PRESETS[arguments.preset])
+        one = Trained(name, arguments.preset, FULL if arguments.full else PRESETS[arguments.preset], arguments.results)
         rows = [r for query, question in QUESTIONS.items() for r in sweep(one, query, question)] + loops(one)
         rows += [r | {"query": "one t"} for r in rows if r["query"] == "all t" and r["policy"]]  # the same roll-outs
         add_accuracy(one, rows)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from deda_fp.batch import RUN, end_with_pipeline, seconds_file
+from deda_fp import store
+from deda_fp.batch import RUN, end_with_pipeline, learned_by, seconds_file
 from deda_fp.catalogue import GAMES, iterations
 from deda_fp.theory.errors import errors as error_terms
 from mfglib import __version__, replay, runs, solve
@@ -47,7 +48,7 @@ def summary(arguments: argparse.Namespace) -> None:
         if variant not in (*ALGORITHMS, *AVERAGING) or not seed.removeprefix("seed-").isdigit():
             known = ", ".join((*ALGORITHMS, *AVERAGING))
             raise ValueError(f"{file}: expected .../VARIANT/seed-S/..., VARIANT one of {known}, S a number")
-        algorithm, averaging = (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
+        algorithm, averaging = learned_by(variant)
         labels = dict(game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-")))
         table = runs.read_table(file).assign(**labels)
         if file.name == "history.csv" and not getattr(GAMES[name], "bounded", True):
@@ -60,6 +61,19 @@ def summary(arguments: argparse.Namespace) -> None:
     files |= {seconds_file(arguments.output): table[[*RUN, *timed]]} if timed else {}
     for file, columns in files.items():
         runs.write(file, columns.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def take(arguments: argparse.Namespace) -> None:
+    for line in store.take(arguments.results):
+        print(line)
+
+
+def keep(arguments: argparse.Namespace) -> None:
+    store.keep(arguments.results)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    print(store.compare(arguments.results).to_string(index=False, float_format="{:.4g}".format))
 
 
 def main() -> None:
@@ -87,6 +101,18 @@ def main() -> None:
     many.add_argument("histories", type=Path, nargs="+")
     many.add_argument("--output", type=Path, required=True)
     many.set_defaults(run=summary)
+    for name, run, what in (
+        (
+            "take",
+            take,
+            "place the stored runs that belong to this code among the results",
+        ),
+        ("keep", keep, "renew the stored runs from the results"),
+        ("compare", compare, "stored runs beside the results"),
+    ):
+        stored = commands.add_parser(name, help=what)
+        stored.add_argument("--results", type=Path, default=store.RESULTS)
+        stored.set_defaults(run=run)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)

@@ -17,11 +17,23 @@ GAMES = {  # name -> its module, and the learner of its best responses
     "four-rooms": ("mfglib.games.four_rooms", "look-ahead"),
 }
 
+SEEDS = {"smoke": range(2), "lecture": range(4), "paper": range(4)}
+# game: variants, which are schedules of averaging or algorithms
+RUNS = {"lq": ["uniform", "geometric"], **dict.fromkeys(["lq-bounded", "beach-bar", "four-rooms"], [*ALGORITHMS])}
+# Runs whose error terms are measured: game and variant.
+THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
+INFERENCE = ("inference.csv", "inference_flows.csv")  # tables of the speed of sampling
+
+
+def learned_by(variant: str) -> tuple[str, str]:
+    """Algorithm and averaging of a variant."""
+    return (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
+
 
 def modules_of_run(game: str, variant: str) -> list[str]:
     """The modules that a training run follows from; a variant is an algorithm, or a schedule of averaging."""
     module, response = GAMES[game]
-    names = ALGORITHMS.get(variant, ALGORITHMS["deda-fp"]) | dict(best_response=response)
+    names = ALGORITHMS[learned_by(variant)[0]] | dict(best_response=response)
     learners = [LEARNERS[part][name].partition(":")[0] for part, name in names.items()]
     return sorted({"mfglib.fictitious_play", "mfglib.schedules", module, *learners})
 

@@ -75,4 +75,3 @@ def decayed(config: Any, k: int) -> Any:
     if after is None or k <= after:
         return config
     return dataclasses.replace(config, learning_rate=config.learning_rate * after / k)
-

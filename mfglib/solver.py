@@ -102,7 +102,7 @@ def solve(
         code = fingerprint(["mfglib.certificates", *modules_of(game)])
         certificate = dict(config=asdict(judge.config), code=code)
     settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
-    with contextlib.closing(RunDirectory(directory, settings, overwrite=overwrite)) as run:
+    with contextlib.closing(RunDirectory(directory, settings, iterations, overwrite=overwrite)) as run:
         return _solve(recipe, learners, judge, run, iterations, algorithm, progress)
 
 
@@ -118,10 +118,12 @@ def _solve(
     state, rows = (run.state, run.rows) if run else ({}, [])
     if rows and (judge or len(rows) <= iterations) and run.certified != run.settings["certificate"]:
         if judge:
-            stored = zip(rows, steps(recipe, run.path, len(rows)), strict=True)
-            rows = [row | _certified(judge, step) for row, step in stored]
+            first = 0 if run.kept is None else len(rows) - 1  # that can be measured again
+            rows = [row if row["iteration"] >= first else row | dict(stale=True) for row in rows]
+            for step in steps(recipe, run.path, len(rows), first):
+                rows[step.k] |= _certified(judge, step)
         run.certify(state, rows)
-    if len(rows) > iterations + 1:  # a longer run: its first iterations
+    if len(rows) > iterations + 1 or (run and run.kept is not None):  # a longer run: its first iterations
         last = next(steps(recipe, run.path, iterations + 1, first=iterations))
         return _solution(last, rows[: iterations + 1])
     for part, learner in learners.items() if rows else ():

@@ -37,7 +37,7 @@ def run(request, tmp_path_factory):
 
 
 def contents(directory):
-    return {file.name: file.read_bytes() for file in directory.iterdir()}
+    return {file.name: file.read_bytes() for file in directory.iterdir() if file.name != ".lock"}
 
 
 def test_more_iterations_go_on_bit_for_bit(run, tmp_path):
@@ -226,3 +226,54 @@ def test_a_run_of_other_code_or_libraries_is_refused(tmp_path):
     for change in (dict(code="b"), dict(libraries={"torch": "2"})):
         with pytest.raises(ValueError, match=rf"other settings \({next(iter(change))}\)"):
             RunDirectory(tmp_path / "run", settings | change)
+
+
+# --- packed runs
+
+
+def test_a_packed_run_is_the_same_solution_and_cannot_go_on(run, tmp_path):
+    options, directory, solution = run
+    runs.pack(directory, tmp_path)
+    files = contents(tmp_path)
+    assert not list(tmp_path.glob("checkpoint-*")) and len(list(tmp_path.glob("learners-*"))) == 2
+    assert_same(tiny(directory=tmp_path, **options), solution)
+    assert contents(tmp_path) == files
+    for other in (2, 4):
+        with pytest.raises(ValueError, match=r"is packed: 3 iterations, learners from 2 on.*overwrite"):
+            tiny(directory=tmp_path, **options | dict(iterations=other))
+    with pytest.raises(ValueError, match="expected a whole run, got a packed one"):
+        replay(options["game"], tmp_path)
+    assert contents(tmp_path) == files
+
+
+def test_the_judge_of_today_measures_the_last_learners_of_a_packed_run_and_marks_the_rest(run, tmp_path):
+    options, directory, _ = run
+    runs.pack(directory, tmp_path / "packed")
+    whole = shutil.copytree(directory, tmp_path / "whole")
+    finer = options | dict(sizes=options.get("sizes", {}) | {"certify": dict(agents=300, cells=25)})
+    wanted = tiny(directory=whole, **finer).history
+    found = tiny(directory=tmp_path / "packed", **finer).history
+    old = tiny(directory=directory, **options).history
+    assert found["stale"].tolist()[:3] == [True] * 3 and pd.isna(found["stale"].iloc[3])
+    pd.testing.assert_frame_equal(found[list(COLUMNS)][:3], old[list(COLUMNS)][:3], check_exact=True)
+    pd.testing.assert_frame_equal(found[list(COLUMNS)][3:], wanted[list(COLUMNS)][3:], check_exact=True)
+
+
+def test_a_history_alone_opens_nothing_and_overwrite_trains_anew(tmp_path):
+    solution = tiny(directory=tmp_path / "whole", iterations=1)
+    runs.pack(tmp_path / "whole", tmp_path / "history", learners=False)
+    assert {file.name for file in (tmp_path / "history").iterdir()} == {
+        "history.csv",
+        "history.csv.digest",
+        "settings.json",
+    }
+    with pytest.raises(ValueError, match="is packed: 1 iterations, learners from 2 on"):
+        tiny(directory=tmp_path / "history", iterations=1)
+    assert_same(tiny(directory=tmp_path / "history", iterations=1, overwrite=True), solution)
+    assert replay(GAME, tmp_path / "history")  # a whole run
+
+
+def test_a_packed_run_of_one_iteration(tmp_path):
+    solution = tiny(directory=tmp_path / "whole", iterations=1)
+    runs.pack(tmp_path / "whole", tmp_path / "packed")
+    assert_same(tiny(directory=tmp_path / "packed", iterations=1), solution)

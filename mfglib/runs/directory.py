@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from mfglib.runs.files import DamagedFile, Parts, read_parts, write, write_parts, write_table
+from mfglib.runs.files import DamagedFile, Parts, read_parts, read_table, write, write_parts, write_table
 from mfglib.trial import same_behaviour
 
 # What runs, and what measures them, write: all that `overwrite` deletes, the settings last.
@@ -30,17 +30,21 @@ class RunDirectory:
     purpose): there is no other state. What was learned stays, so that every iteration can be measured later.
 
     The directory is locked until `close`, or until the process is gone. `settings["certificate"]` does not make a run
-    another one: it says how the history was certified.
+    another one: it says how the history was certified. Nor does `settings["kept"]`, the first iteration of which a
+    packed run (`mfglib.runs.packed`) has learners; it has no checkpoint, and opens for its own number of `iterations`.
 
-    Raises ValueError if the directory holds another run or a damaged one, unless `overwrite`, which then deletes what
-    runs write; if it holds something else; and if another process is writing to it.
+    Raises ValueError if the directory holds another run or a damaged one, or a packed one of another length, unless
+    `overwrite`, which then deletes what runs write; if it holds something else; and if another process writes to it.
     """
 
-    def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, settings: dict[str, Any], iterations: int | None = None, *, overwrite: bool = False
+    ) -> None:
         if not str(path):
             raise ValueError("directory: expected a path, got an empty one")
         self.path, self.settings = Path(path).expanduser(), json.loads(json.dumps(settings))
         self.certified: Any = self.settings["certificate"]
+        self.kept: int | None = None
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._written() and any(file.name[0] != "." for file in self.path.iterdir()):
             raise ValueError(f"directory: {self.path} is not empty and holds no run; choose another one")
@@ -53,25 +57,31 @@ class RunDirectory:
                 f"or choose another"
             ) from None
         try:
-            self._begin(overwrite)
+            self._begin(iterations, overwrite)
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, overwrite: bool) -> None:
+    def _begin(self, iterations: int | None, overwrite: bool) -> None:
         file = self.path / "settings.json"
         try:
             found = read_settings(self.path) if file.exists() else None
             if found is None and any(file.name[0] != "." for file in self._written()):
                 raise DamagedFile(file, "it is missing")
             self._compare(found or self.settings)
+            self.kept = (found or {}).get("kept")
             self.state, self.rows = self._load()
+            if self.kept is not None and not self.kept <= len(self.rows) - 1 == iterations:
+                raise ValueError(
+                    f"directory: {self.path} is packed: {len(self.rows) - 1} iterations, learners from {self.kept} on; "
+                    f"ask for as many, choose another directory, or pass overwrite=True to train anew"
+                )
         except (ValueError, FileNotFoundError):
             if not overwrite:
                 raise
             for old in self._written():
                 old.unlink()
-            self.state, self.rows, found = {}, [], None
+            self.state, self.rows, found, self.kept = {}, [], None, None
         if found is None:
             write(file, json.dumps(self.settings, indent=1))
         else:
@@ -81,7 +91,7 @@ class RunDirectory:
         return [file for pattern in WRITTEN for file in self.path.glob(pattern)]
 
     def _compare(self, found: dict[str, Any]) -> None:
-        names = sorted((found.keys() | self.settings.keys()) - {"certificate"})
+        names = sorted((found.keys() | self.settings.keys()) - {"certificate", "kept"})
         different = [name for name in names if not _same(name, found.get(name), self.settings.get(name))]
         if different:
             raise ValueError(
@@ -91,15 +101,18 @@ class RunDirectory:
 
     def _load(self) -> tuple[Parts, list[dict[str, Any]]]:
         """The newest checkpoint's state and history, once all that the run has kept is known to be whole; both empty if
-        there is none."""
+        there is none. Of a packed run, the history."""
         file = self.latest()
-        if file is None:
+        if self.kept is not None:
+            state, rows = {}, read_table(self.path / "history.csv").to_dict("records")
+        elif file is None:
             return {}, []
-        state, rows = read_parts(file, iteration_of(file), self.settings.get("device", "cpu"))
-        if [row["iteration"] for row in rows] != list(range(iteration_of(file) + 1)):
-            raise DamagedFile(file, "its history is not that of its iteration")
-        for row in rows:
-            read_learners(self.path, row["iteration"])
+        else:
+            state, rows = read_parts(file, iteration_of(file), self.settings.get("device", "cpu"))
+            if [row["iteration"] for row in rows] != list(range(iteration_of(file) + 1)):
+                raise DamagedFile(file, "its history is not that of its iteration")
+        for k in range(self.kept or 0, len(rows)):
+            read_learners(self.path, k)
         return state, rows
 
     def close(self) -> None:
@@ -127,9 +140,14 @@ class RunDirectory:
 
     def certify(self, state: Parts, rows: list[dict[str, Any]]) -> None:
         """Keep a history that was certified anew by the judge of today."""
-        (self.path / "history.csv").unlink(missing_ok=True)
-        self.checkpoint(state, rows)
-        write(self.path / "settings.json", json.dumps(self.settings, indent=1))
+        settings = self.settings
+        if self.kept is not None:
+            settings = settings | dict(kept=self.kept)
+            self.finish(rows)
+        else:
+            (self.path / "history.csv").unlink(missing_ok=True)
+            self.checkpoint(state, rows)
+        write(self.path / "settings.json", json.dumps(settings, indent=1))
         self.certified = self.settings["certificate"]
 
     def finish(self, rows: list[dict[str, Any]]) -> None:

@@ -28,13 +28,18 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     Args:
         own: the objects of one's own that the run was made with: best_response, average, population, averaging.
 
-    Raises ValueError if there is no such run, if it is one of another game, or without an object that it needs;
+    Raises ValueError if there is no such run, if it is one of another game, or a packed one (`mfglib.runs.pack`), or
+    without an object that it needs;
     FileNotFoundError, naming the file, if an iteration's learners are missing.
     """
     directory = Path(directory).expanduser()
     if not (directory / "history.csv").exists():
         raise ValueError(f"directory: expected a finished run, got {directory}, which has no history.csv")
     settings, length = read_settings(directory), len(read_table(directory / "history.csv"))
+    if "kept" in settings:
+        raise ValueError(
+            f"directory: expected a whole run, got a packed one, which keeps its last learners: {directory}"
+        )
     described = json.loads(json.dumps(describe(game)))
     if settings["game"] != described or not same_behaviour(settings["behaviour"], behaviour(game)):
         raise ValueError(f"directory: expected a run of {game!r}, got one of {settings['game']['class']}")
@@ -53,7 +58,7 @@ def steps(recipe: Recipe, directory: Path, iterations: int, first: int = 0) -> I
     learners = copy.deepcopy(recipe).build()  # objects of the caller's stay as they are
     response, average, population = learners.values()
     faced = None
-    for k in range(iterations):
+    for k in range(read_settings(directory).get("kept", 0), iterations):
         stored = read_learners(directory, k, recipe.device)
         for part, learned in stored.items():
             learners[part].load(learned)

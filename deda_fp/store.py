@@ -1,0 +1,197 @@
+"""The stored runs, `runs/`: what `make figures` and notebooks open instead of training.
+
+Of each training run of the lecture preset there are its history and, of seed 0, its last learners; beside them error
+terms and the table of the speed of sampling. A stored run counts as long as it belongs to the code, settings and
+versions of today (`mfglib.runs.identity`); one that does not is trained.
+"""
+
+import json
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from deda_fp.batch import INFERENCE, RUNS, SEEDS, THEORY, learned_by, modules_of_learners, modules_of_run
+from deda_fp.catalogue import GAMES, iterations
+from mfglib import runs, solve
+from mfglib.presets import resolve_preset
+from mfglib.runs.directory import newest
+from mfglib.solver import Solution
+from mfglib.sources import ROOT, fingerprint, libraries, sources
+
+STORE, RESULTS, PRESET = ROOT / "runs", ROOT / "results", "lecture"
+VARIANTS = [(game, variant) for game, variants in RUNS.items() for variant in variants]
+ERRORS = ("deda_fp.theory.errors", "mfglib.judge")  # the code that measures error terms
+SAMPLING = ("mfglib.populations", "deda_fp.distances")  # and that of the speed of sampling, beside its scripts
+SAMPLED = ("four-rooms", "beach-bar")  # the games whose learners are sampled from
+
+
+def stored_run(game: str, variant: str, *, preset: str = PRESET, seed: int = 0, results: str = "results") -> Solution:
+    """The finished run of a game of the catalogue and a variant, an algorithm or a schedule of averaging: from the
+    folder `results`, where a batch keeps its runs, or from the store; only if neither has it, it is trained now, which
+    is said and shown by a bar."""
+    preset = resolve_preset(preset)
+    directory = ROOT / results / preset / game / variant / f"seed-{seed}"
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory.parent / f".seed-{seed}.lock"):  # two notebooks may want the same run
+        if not _begun(directory) and preset == PRESET and (STORE / game / variant / f"seed-{seed}").exists():
+            _copy(STORE / game / variant / f"seed-{seed}", directory)
+        try:
+            if _begun(directory):
+                return _solve(game, variant, preset, seed, directory, progress=False)
+        except ValueError as reason:
+            if newest(directory) is not None and preset == "paper":  # hours of work
+                raise
+            print(f"{game}, {variant}, seed {seed}: {reason}")
+        print(f"{game}, {variant}, seed {seed}: no finished run belongs to this code, so it is trained now")
+        return _solve(game, variant, preset, seed, directory, overwrite=True)
+
+
+def take(results: Path = RESULTS) -> list[str]:
+    """Place the stored runs that belong to the code of today in `results`, where the batch looks for them; why others
+    are not, a line each. Runs that were trained there stay as they are."""
+    said, made = [], _made()
+    for game, variant in VARIANTS:
+        folder = results / PRESET / game / variant
+        directories = [folder / f"seed-{seed}" for seed in SEEDS[PRESET]]
+        if any(newest(directory) is not None for directory in directories):
+            continue
+        try:
+            if THEORY.get(game) == variant and made.get("errors") != fingerprint(ERRORS):
+                raise ValueError("the code that measures its error terms has changed")
+            _take(game, variant, directories)
+        except (ValueError, FileNotFoundError) as reason:
+            for directory in directories:
+                shutil.rmtree(directory, ignore_errors=True)
+            said.append(f"{game}, {variant}: trained anew, as its stored runs do not belong to this code ({reason})")
+    for name in INFERENCE:
+        target = results / PRESET / name
+        if not target.exists() and made.get("sampling") == _sampling(STORE):
+            shutil.copyfile(STORE / name, target)
+        elif made.get("sampling") != _sampling(STORE):
+            said.append(f"{name}: measured anew, as its code or its runs have changed")
+    return said
+
+
+def _take(game: str, variant: str, directories: list[Path]) -> None:
+    """All seeds of one variant; raises ValueError if they are not of the code of today. After a change of the judge
+    alone the last learners of seed 0 are measured again, and what cannot be is marked stale."""
+    for directory in directories:
+        if not (directory / "history.csv").exists():
+            _copy(STORE / game / variant / directory.name, directory)
+    newest_source = max(file.stat().st_mtime for file in sources(modules_of_run(game, variant), ROOT))
+    stored = runs.read_settings(directories[0])
+    _solve(game, variant, PRESET, 0, directories[0], progress=False)
+    certificate = runs.read_settings(directories[0])["certificate"]
+    for seed, directory in enumerate(directories):
+        settings = runs.read_settings(directory)
+        if seed and settings | dict(seed=0, kept=stored["kept"]) != stored:
+            raise ValueError(f"the settings of seed {seed} differ from those of seed 0")
+        if settings["certificate"] != certificate:
+            history = runs.read_table(directory / "history.csv").assign(stale=True)
+            runs.write_table(directory / "history.csv", history)
+            runs.write(directory / "settings.json", json.dumps(settings | dict(certificate=certificate), indent=1))
+        for name in ("history.csv", "errors.csv"):  # sources that only say it better are no reason to train
+            if (directory / name).exists() and (directory / name).stat().st_mtime < newest_source:
+                (directory / name).touch()
+
+
+def keep(results: Path = RESULTS) -> None:
+    """Renew the store from runs that were trained in `results`."""
+    for game, variant in VARIANTS:
+        for seed in SEEDS[PRESET]:
+            source, target = results / PRESET / game / variant / f"seed-{seed}", STORE / game / variant / f"seed-{seed}"
+            shutil.rmtree(target, ignore_errors=True)
+            runs.pack(source, target, learners=seed == 0)
+            if THEORY.get(game) == variant:
+                runs.write_table(target / "errors.csv", runs.read_table(source / "errors.csv"))
+    for name in INFERENCE:
+        runs.write(STORE / name, (results / PRESET / name).read_text(encoding="utf-8"))
+    made = here() | dict(errors=fingerprint(ERRORS), sampling=_sampling(STORE))
+    runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
+
+
+def compare(results: Path = RESULTS) -> pd.DataFrame:
+    """Stored runs beside those that were trained in `results`. On a machine like the one that made the store, a row a
+    run: are histories, but for wall times, and last learners equal to the bit? On another, a row for each game and
+    variant: last exploitability, mean and standard deviation over the seeds, and their difference in standard errors.
+    """
+    made, rows = _made(), []
+    same = {name: made.get(name) for name in here()} == here()
+    for game, variant in VARIANTS:
+        pairs = [
+            [folder / game / variant / f"seed-{seed}" for folder in (STORE, results / PRESET)] for seed in SEEDS[PRESET]
+        ]
+        last = np.array([[_measured(run)["exploitability"].iloc[-1] for run in pair] for pair in pairs])
+        if same:
+            for seed, pair in enumerate(pairs):
+                row = dict(game=game, variant=variant, seed=seed, stored=last[seed, 0], new=last[seed, 1])
+                rows.append(row | dict(equal=_equal(*pair)))
+        else:
+            (stored, new), (a, b) = last.mean(0), last.std(0, ddof=1)
+            row = dict(game=game, variant=variant, stored=stored, stored_std=a, new=new, new_std=b)
+            rows.append(row | dict(standard_errors=(new - stored) / np.sqrt((a**2 + b**2) / len(last))))
+    return pd.DataFrame(rows)
+
+
+def here() -> dict[str, Any]:
+    """What bit-for-bit equality needs: the processor, and the versions of Python and of the libraries."""
+    files = sources(["mfglib.solver", *modules_of_learners(""), *ERRORS, *SAMPLING], ROOT)
+    return dict(processor=processor(), python=platform.python_version(), libraries=libraries(files))
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine()])[0]
+
+
+def _solve(game: str, variant: str, preset: str, seed: int, directory: Path, **options: Any) -> Solution:
+    algorithm, averaging = learned_by(variant)
+    options |= dict(averaging=averaging, preset=preset, seed=seed, directory=directory)
+    return solve(GAMES[game], algorithm, iterations=iterations(game, preset), **options)
+
+
+def _begun(directory: Path) -> bool:
+    return (directory / "settings.json").exists()
+
+
+def _copy(source: Path, directory: Path) -> None:
+    """A stored run; the error terms last, so that they are newer than the history that they belong to."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir(), key=lambda file: (file.name.startswith("errors"), file.name)):
+        shutil.copyfile(file, directory / file.name)
+
+
+def _made() -> dict[str, Any]:
+    file = STORE / "made_by.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _sampling(folder: Path) -> str:
+    """What the tables of the speed of sampling follow from: code, and the learners that are sampled from."""
+    scripts = sorted((ROOT / "benchmarks").glob("*inference*.py"))
+    digests = [folder / game / variant / "seed-0/history.csv.digest" for game, variant in VARIANTS if game in SAMPLED]
+    runs_sampled = [file.read_text(encoding="utf-8")[:8] for file in digests if file.exists()]
+    return "-".join([fingerprint(SAMPLING, texts=[f.read_text(encoding="utf-8") for f in scripts]), *runs_sampled])
+
+
+def _measured(directory: Path) -> pd.DataFrame:
+    history = runs.read_table(directory / "history.csv")
+    return history[[name for name in history if not name.startswith("seconds_")]]
+
+
+def _equal(stored: Path, new: Path) -> bool:
+    """Histories, but for wall times, and the last learners where they are stored."""
+    if not _measured(stored).equals(_measured(new)):
+        return False
+    last = max(stored.glob("learners-*"), default=None)
+    return last is None or last.read_bytes() == (new / last.name).read_bytes()
