@@ -42,7 +42,8 @@ figures: take ## the main job: run the notebooks on the stored runs, draw every 
 	$(SNAKEMAKE) --config preset=$(PRESET)
 
 figure: take ## one figure: make figure NAME=rooms_panel
-	$(SNAKEMAKE) --config preset=$(PRESET) --force -- $$($(BIN)/python notebooks/execute.py --figure "$(NAME)" --preset $(PRESET))
+	@file=$$($(BIN)/python -m deda_fp.execute --figure "$(NAME)" --preset $(PRESET)) && \
+	$(SNAKEMAKE) --config preset=$(PRESET) --force -- "$$file"
 
 # The stored runs that belong to this code go where Snakemake looks for them; it trains the others.
 take: setup
@@ -65,7 +66,7 @@ lab: setup ## open JupyterLab on the notebooks (its token stays on: use the addr
 
 notebooks: take ## execute the notebooks that are stale at the lecture preset and store their outputs
 	$(SNAKEMAKE) --config preset=lecture
-	$(BIN)/python notebooks/execute.py --store
+	$(BIN)/python -m deda_fp.execute --store
 
 report: setup ## build the report in paper/ from the results files
 	$(BIN)/python paper/build.py

@@ -13,7 +13,7 @@ sys.path.insert(0, workflow.basedir)
 from deda_fp.batch import INFERENCE, RUNS, SEEDS, STARTED_BY, THEORY, modules_of_run
 from mfglib.presets import ALGORITHMS
 from mfglib.sources import libraries, sources
-from notebooks.execute import figure_files, read, sources_hash, used_sources
+from deda_fp.execute import figure_files, read, sources_hash, used_sources
 
 PRESET = config.get("preset", "lecture")
 if PRESET not in ("smoke", "lecture", "paper"):
@@ -208,7 +208,7 @@ for path in NOTEBOOKS:
             f"notebook_{path.stem}"
         input:
             code=relative(used_sources(read(path), ROOT)),
-            execute="notebooks/execute.py",
+            execute="deda_fp/execute.py",
             data=files_of(path),
             runs=runs_of(path),
             # its time does not count: storing its outputs must not run it again; its cells do, through `sources`
@@ -226,5 +226,5 @@ for path in NOTEBOOKS:
             figures=FIGURES,
             data=" ".join(f"-p {name} {file}" for name, file in parameters(path).items()),
         shell:
-            "{PYTHON} notebooks/execute.py {input.notebook} {output.notebook}"
+            "{PYTHON} -m deda_fp.execute {input.notebook} {output.notebook}"
             " --figures {params.figures} -p preset {params.preset} {params.data}"

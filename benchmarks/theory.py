@@ -106,7 +106,7 @@ def of_notebook() -> list[dict]:
     for preset, most in (("smoke", 60), ("lecture", 180)):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "notebook.ipynb"
-            command = [sys.executable, "notebooks/execute.py", "notebooks/03_error_propagation.ipynb", str(copy)]
+            command = [sys.executable, "-m", "deda_fp.execute", "notebooks/03_error_propagation.ipynb", str(copy)]
             start = time.perf_counter()
             subprocess.run([*command, "-p", "preset", preset], cwd=ROOT, check=True)
             seconds = time.perf_counter() - start

@@ -33,7 +33,7 @@ tiny(BAR, iterations=1, directory=sys.argv[1])
 tiny(BAR, iterations=2, directory=sys.argv[1])
 from deda_fp.view import plots
 plots.provenance(seed=0, preset="smoke")
-import deda_fp.__main__ as companion, notebooks.execute as execute, paper.build
+import deda_fp.__main__ as companion, deda_fp.execute as execute, paper.build
 execute.problems(pathlib.Path("notebooks/00_mean_field_games.ipynb"))
 for command in ([], ["train"], ["errors"], ["summary"]):
     for main in [companion.main] + [execute.main] * (not command):

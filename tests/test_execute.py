@@ -1,4 +1,4 @@
-"""notebooks/execute.py on tiny notebooks: what it keeps, what it refuses, and what makes a stored copy stale."""
+"""deda_fp/execute.py on tiny notebooks: what it keeps, what it refuses, and what makes a stored copy stale."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from notebooks import execute
+from deda_fp import execute
 
 PARAMETERS = 'preset = "lecture"\nseed = 0\nfigures_dir = None'
 SAVE = """from pathlib import Path

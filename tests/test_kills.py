@@ -121,7 +121,7 @@ def notebook(folder):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "mfglib": {"figures": ["plot"]}}
     nbformat.write(v4.new_notebook(cells=cells, metadata=metadata), folder / "tiny.ipynb")
-    command = [ROOT / "notebooks/execute.py", folder / "tiny.ipynb", folder / "out/tiny.ipynb"]
+    command = ["-m", "deda_fp.execute", folder / "tiny.ipynb", folder / "out/tiny.ipynb"]
     return [*command, "--figures", folder / "figures"]
 
 

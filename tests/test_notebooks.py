@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notebooks import execute
+from deda_fp import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

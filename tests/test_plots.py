@@ -148,7 +148,7 @@ def test_what_is_written_during_a_run_leaves_the_code_clean(checkout):
     {
         "deda_fp/view/plots.py": "x = 2",
         "mfglib/games/new.py": "",
-        "notebooks/execute.py": "",
+        "notebooks/tool.py": "",
         "notebooks/a.ipynb": notebook("x = 2"),
         "notebooks/new.ipynb": notebook("x = 1"),
         "notebooks/näher.ipynb": "no notebook",

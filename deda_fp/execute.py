@@ -1,8 +1,8 @@
 """Run a notebook; keep its copy and figures only if it succeeds; say whether the stored copies are fresh.
 
-    python notebooks/execute.py NOTEBOOK DESTINATION --figures FOLDER -p preset paper -p seed 3
-    python notebooks/execute.py --store [EXECUTED ...]    put executed copies back in notebooks/
-    python notebooks/execute.py --check                   do the stored copies belong to the code as it is now?
+    python -m deda_fp.execute NOTEBOOK DESTINATION --figures FOLDER -p preset paper -p seed 3
+    python -m deda_fp.execute --store [EXECUTED ...]    put executed copies back in notebooks/
+    python -m deda_fp.execute --check                   do the stored copies belong to the code as it is now?
 
 papermill executes; this adds what a batch needs on top: an unknown parameter is an error, a failure names its cell and
 leaves nothing that looks finished, and the copy holds neither clock times nor this machine's paths.
@@ -43,8 +43,8 @@ def sources_hash(notebook: Path) -> str:
 
 
 def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
-    """Hash of all that the outputs follow from: the code cells, the project's code that they use, and the locked
-    versions of the libraries that these import.
+    """Hash of all that the outputs follow from: the code cells, the project's code that they use, the locked versions
+    of the libraries that these import, and the stored runs that the notebook opens.
 
     Comments and docstrings of the project do not count, so that better words make no stored output stale.
     """
@@ -55,7 +55,14 @@ def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> str:
     lock = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
     locked = dict(line.lower().replace("_", "-").split("==") for line in lock if "==" in line)
     used = {name: locked.get(name.lower().replace("_", "-")) for name in sources.libraries(files, trees)}
-    return _sha256(cells, sources.fingerprint(modules, root), used)
+    opened = {run: _digest(root / "runs" / run) for run in notebook.metadata.get("mfglib", {}).get("runs", [])}
+    return _sha256(cells, sources.fingerprint(modules, root), used, opened)
+
+
+def _digest(variant: Path) -> str | None:
+    """Of the stored history of the seed whose learners are stored."""
+    file = variant / "seed-0/history.csv.digest"
+    return file.read_text(encoding="utf-8") if file.exists() else None
 
 
 def used_sources(notebook: NotebookNode, root: Path = ROOT) -> list[Path]:
@@ -188,6 +195,17 @@ def figure_files(stem: str) -> list[str]:
     if "." in stem:
         return [stem]
     return [f"{stem}.svg", f"{stem}.png", f"data/{stem}.csv", f"data/{stem}.json"]
+
+
+def file_of_figure(name: str, preset: str) -> str:
+    """A file of the figure of that name, which some notebook draws; NotebookFailed if none does."""
+    notebooks = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    drawn = [stem for path in notebooks for stem in read(path).metadata.get("mfglib", {}).get("figures", [])]
+    found = [stem for stem in drawn if name in (stem, stem.rpartition(".")[0])]
+    if not found:
+        raise NotebookFailed(f"NAME: expected the name of a figure, got {name!r}; the figures are {', '.join(drawn)}")
+    folder = "figures" if preset == STORED_PRESET else f"results/{preset}/figures"
+    return f"{folder}/{figure_files(found[0])[0]}"
 
 
 def _check_figures(notebook: Path, declared: list[str], drawn: Path) -> None:
@@ -324,6 +342,8 @@ def main(arguments: list[str] | None = None) -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--store", action="store_true", help="put executed copies (default: all) back in notebooks/")
     mode.add_argument("--check", action="store_true", help="fail if a stored notebook (default: any) is stale")
+    mode.add_argument("--figure", metavar="NAME", help="print the file of a figure, which Snakemake makes")
+    parser.add_argument("--preset", default=STORED_PRESET, help="of that figure")
     options = parser.parse_args(arguments)
     try:
         if options.store:
@@ -334,8 +354,10 @@ def main(arguments: list[str] | None = None) -> int:
             if found := [f"{path}: {problem}" for path in paths for problem in problems(path)]:
                 raise NotebookFailed("\n".join([*found, f"To mend: {MEND}."]))
             print(f"{len(paths)} stored notebooks belong to the code")
+        elif options.figure is not None:
+            print(file_of_figure(options.figure, options.preset))
         elif len(options.paths) != 2:
-            parser.error("expected NOTEBOOK DESTINATION, or one of --store, --check")
+            parser.error("expected NOTEBOOK DESTINATION, or one of --store, --check, --figure")
         else:
             parameters = {name: _literal(value) for name, value in options.parameter}
             execute(*options.paths, figures=options.figures, parameters=parameters)
