@@ -167,7 +167,14 @@ def rows(name: str, results: list[dict[str, Any]]) -> list[dict]:
         table.append(row(f"{name}, {algorithm}: exploitability after {common:.0f} s of training, mean", mean))
     others = min(mean for algorithm, mean in means.items() if algorithm != "deda-fp")
     target = "<= 1" if name in DISTANCE else None
-    table.append(row(f"{name}: the same, DEDA-FP / the better of the others", means["deda-fp"] / others, "", target))
+    table.append(
+        row(
+            f"{name}: exploitability after equal seconds of training, DEDA-FP / the better baseline",
+            means["deda-fp"] / others,
+            "",
+            target,
+        )
+    )
     return table
 
 
@@ -195,7 +202,14 @@ def main() -> None:
         both = np.mean([[f["deda-fp"], f["algo-2"]] for f in found], axis=0)
         ahead = int((both[0] < both[1]).sum())
         label, shown = f"four-rooms, {BUDGET:.0f} s", both.shape[1]
-        table.append(row(f"{label}: times of {shown} at which DEDA-FP is nearer", ahead, "", f">= {shown}"))
+        table.append(
+            row(
+                f"{label} of drawing: times (of {shown}) at which DEDA-FP is nearer to the equilibrium than simulation",
+                ahead,
+                "",
+                f">= {shown}",
+            )
+        )
         for algorithm, distance in zip(("deda-fp", "algo-2"), both, strict=True):
             n = np.mean([f[f"agents {algorithm}"][0] for f in found])
             table.append(row(f"{label}, {algorithm}: agents drawn at each time shown", n))

@@ -161,17 +161,17 @@ def targets(one: Trained, found: list[dict], compared: list[dict]) -> list[dict]
     wide, small = (min(seconds["all t", m, p] for m in ("Algo 1", "Algo 2")) for p in (WIDE, SMALL))
     loop = min(seconds["all t", f"{m}, loop", WIDE] for m in ("Algo 1", "Algo 2"))
     label = f"{one.name}, all t, {AGENTS} agents"
-    rows = [row(f"{one.name}: making the table, once", one.seconds_table, "s")]
+    rows = [row(f"{one.name}: tabulating the flow, once", one.seconds_table, "s")]
     rows += [row(f"{label}: {m}{p and f', {p}'}", s, "s") for (q, m, p), s in seconds.items() if q == "all t"]
     rows += [
-        row(f"{label}: Algo 1 or 2 vectorised, the faster, 2x256 / table", wide / every, "x", ">= 10"),
-        row(f"{one.name}, one t: the same, which has to come all the way / table", wide / last, "x", ">= 50"),
-        row(f"{label}: the faster loop over agents, 2x256 / table", loop / every, "x", ">= 200"),
-        row(f"{label}: the faster vectorised, 2x64 / table", small / every, "x"),
-        row(f"{label}: the faster vectorised, 2x256 / flow without a table", wide / flow, "x"),
-        row(f"{label}: the faster vectorised, 2x64 / flow without a table", small / flow, "x"),
+        row(f"{label}: simulation by 2 x 256 networks / table of the flow", wide / every, "x", ">= 10"),
+        row(f"{one.name}, one t: that simulation, which runs through all times / table", wide / last, "x", ">= 50"),
+        row(f"{label}: simulation one agent after the other / table", loop / every, "x", ">= 200"),
+        row(f"{label}: simulation by 2 x 64 networks / table", small / every, "x"),
+        row(f"{label}: simulation by 2 x 256 networks / flow without a table", wide / flow, "x"),
+        row(f"{label}: simulation by 2 x 64 networks / flow without a table", small / flow, "x"),
     ]
-    label = f"{one.name}, {one.sizes.budget:g} s of drawing: TV to the equilibrium"
+    label = f"{one.name}, drawing for {one.sizes.budget:g} s: TV to the equilibrium"
     ends = {r["method"]: r["tv"] for r in own if r["query"] == "equal time"}  # the last row of each
     rows += [row(f"{label}, {name}", tv) for name, tv in ends.items()]
     tv = {(r["kind"], r["size"]): r["tv"] for r in compared if r["game"] == one.name}
@@ -191,7 +191,8 @@ def kernels(one: Trained) -> dict:
     calls = {"table": partial(one.table.log_prob, t, x[0]), "kernels": some}
     seconds = {name: s for name, (s, _) in timings(calls, least=one.sizes.least).items()}
     ratio = 50 * seconds["kernels"] / seconds["table"]
-    return row(f"{one.name}, density of {n:.0e} points: kernels on as many agents / table", ratio, "x", ">= 100")
+    label = f"{one.name}, density of {n:.0e} points"
+    return row(f"{label}: kernels on as many agents / table of the flow", ratio, "x", ">= 100")
 
 
 def large(one: Trained) -> list[dict]:
@@ -202,7 +203,7 @@ def large(one: Trained) -> list[dict]:
     memory, label = peak_memory(calls[TABLE], partial(table.sample, t, 100)), f"{one.name}, {n:.0e} agents at one t"
     rows = [
         row(f"{label}: table, one call", seconds[TABLE], "s"),
-        row(f"{label}: the same / torch.randn of that size", seconds[TABLE] / seconds[RANDN], "x", "<= 20"),
+        row(f"{label}: table / torch.randn of that size", seconds[TABLE] / seconds[RANDN], "x", "<= 20"),
         row(f"{label}: memory of that call", memory / 1000, "GB", "<= 1"),
     ]
     n *= 10  # more than would be wise to hold
@@ -212,11 +213,12 @@ def large(one: Trained) -> list[dict]:
     counts = count_stream(table, t, n)
     alone = time.perf_counter() - start
     split = count_in_processes(table, t, n, 2)
+    elsewhere = (counts - split).abs().sum().item()
     off = 0.5 * float((counts / counts.sum() - table.mass[t]).abs().sum())
     return rows + [
         row(f"{label}: one process", alone, "s"),
         row(f"{label}: two processes, their start included", time.perf_counter() - start - alone, "s"),
-        row(f"{label}: agents that the two place elsewhere", (counts - split).abs().sum().item(), "", "<= 0"),
+        row(f"{label}: agents that two processes place elsewhere than one", elsewhere, "", "<= 0"),
         row(f"{label}: memory", memory / 1000, "GB"),
         row(f"{label}: TV of the counts to the table", off),
     ]

@@ -234,6 +234,7 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
             del cell.metadata["tags"]  # papermill gives every cell an empty list
         cells.append(cell)
     notebook.cells = cells
+    _describe_pictures(cells)
     executed = [cell for cell in cells if cell.get("execution_count")]
     for count, cell in enumerate(executed, start=1):
         cell.execution_count = count  # no gap where papermill's cell was
@@ -253,10 +254,25 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
     return notebook
 
 
+def _describe_pictures(cells: list[NotebookNode]) -> None:
+    """Give each picture the caption below it, which is in italics, as the text that stands for it."""
+    caption = None
+    for cell in reversed(cells):
+        if cell.cell_type == "markdown":
+            caption = re.match(r"\*(?!\*)(.+?)(?<!\*)\*(?!\*)", cell.source, re.S)
+        for output in cell.get("outputs", []) if caption else []:
+            if "image/png" in output.get("data", {}):
+                words = re.sub(r"[$\\`*]", "", " ".join(caption[1].split()))[:250]
+                output.metadata["image/png"] = {**output.metadata.get("image/png", {}), "alt": words}
+
+
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Outputs with neighbouring pieces of one stream put together: where a stream is cut is a matter of time."""
+    """Outputs with neighbouring pieces of one stream put together: where a stream is cut is a matter of time. Without
+    progress bars, which stand still where nothing runs."""
     merged: list[NotebookNode] = []
     for output in outputs:
+        if re.match(r"[^\n|]*\d+%\|", output.get("data", {}).get("text/plain", "")):
+            continue
         last = merged[-1] if merged else {}
         if output.output_type == "stream" and last.get("name") == output.name:
             last.text += output.text

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import subprocess
 
@@ -9,10 +10,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from helpers import gen
 
 from deda_fp.view import panels, plots
 from mfglib.exact import lq_equilibrium
-from mfglib.games import BeachBar, LinearQuadratic
+from mfglib.exact.dynamic_programming import grid_evaluate
+from mfglib.exact.grid import Grid
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.policies import NoisePolicy
+from mfglib.rollout import rollout
 
 MADE = {"seed": 3, "preset": "smoke"}
 
@@ -258,14 +265,61 @@ def test_density_in_three_dimensions_refuses_flat_axes():
         plots.density_3d(axes[0, 0], [0, 1], [[1, 1]], [0])
 
 
-def test_the_explorer_answers_to_its_sliders():
-    explorer = panels.equilibrium_explorer(c_a=10.0, horizon=5)
-    assert bytes(explorer.children[-1].value).startswith(b"\x89PNG")
-    sliders = {slider.description: slider for row in explorer.children[:-1] for slider in row.children}
-    assert set(sliders) == {"c_m", "c_a", "x_target", "share"}
-    for name, value in (("c_m", 7.0), ("c_a", 3.0), ("x_target", -0.4), ("share", 1.2)):
-        before, sliders[name].value = bytes(explorer.children[-1].value), value
-        assert bytes(explorer.children[-1].value) != before, name
+def answers(panel, changes):
+    """Each dial, moved, changes the picture and leaves the axes where they were."""
+    assert bytes(panel.picture.value).startswith(b"\x89PNG")
+    for name, value in changes.items():
+        before, place = bytes(panel.picture.value), [ax.get_position().bounds for ax in panel.figure.axes]
+        limits = [(ax.get_xlim(), ax.get_ylim()) for ax in panel.figure.axes]
+        panel.dials[name].value = value
+        assert bytes(panel.picture.value) != before, name
+        assert [ax.get_position().bounds for ax in panel.figure.axes] == place, name
+        assert [(ax.get_xlim(), ax.get_ylim()) for ax in panel.figure.axes] == limits, name
+    assert all(len(dial.description) > 3 for dial in panel.dials.values())
+
+
+def test_the_explorers_answer_to_their_dials():
+    answers(
+        panels.equilibrium_explorer(c_a=10.0, horizon=5), dict(c_m=7.0, c_a=3.0, A_bar=0.3, x_target=-0.4, share=1.2)
+    )
+    answers(panels.schedule_explorer(iterations=3, horizon=3), dict(step=0.9, c_m=2.0))
+    bar = BeachBar(horizon=3)
+    crowd = grid_evaluate(Grid(bar, 20), NoisePolicy(torch.tensor([0.1]))).population
+    answers(panels.beach_explorer(crowd, bar), dict(c_m=3.0, tau=0.5, time=1))
+    answers(panels.crowd_explorer(LinearQuadratic(horizon=3)), dict(n=100, time=2))
+
+
+def test_the_panel_of_rooms_answers_to_its_dials():
+    game = FourRooms(horizon=3)
+    crowd = grid_evaluate(Grid(game, 20), NoisePolicy(torch.full((2,), 0.02)), samples=1).population
+    agents = rollout(game, NoisePolicy(torch.full((2,), 0.02)), n=200, generator=gen(), rewards=False).x
+    answers(panels.rooms_explorer(game, crowd, crowd, agents), dict(time=1, n=10, agent=5))
+
+
+def test_the_panel_of_iterations_answers_to_its_dials():
+    shape, x = (4, 2, 50), np.linspace(0, 1, 50)
+    density, action = np.random.default_rng(0).uniform(0.1, 1, (2, *shape))
+    panel = panels.iterations_explorer(x, density, action, np.array([9, 3, 1, 0.3]), density[0], action[0], [0, 5])
+    answers(panel, dict(k=1, time=0))
+
+
+def test_a_panel_is_a_picture_where_nothing_runs():
+    panel = panels.crowd_explorer(LinearQuadratic(horizon=3))
+    bundle = panel._repr_mimebundle_()
+    assert bundle["image/png"] == bytes(panel.picture.value) and "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_moves_that_come_faster_than_pictures_are_answered_together():
+    panel, drawn = panels.crowd_explorer(LinearQuadratic(horizon=3)), []
+    draw, panel._draw = panel._draw, lambda **values: drawn.append(values) or draw(**values)
+
+    async def move():
+        for n in (2, 10, 100, 1000):
+            panel.dials["n"].value = n
+        await asyncio.sleep(5 * panels.WAIT)
+
+    asyncio.run(move())
+    assert [values["n"] for values in drawn] == [1000]
 
 
 def test_scaled_equilibrium_is_the_equilibrium_at_one():
@@ -277,12 +331,9 @@ def test_scaled_equilibrium_is_the_equilibrium_at_one():
 
 def test_the_laboratory_answers_to_its_dials():
     panel = panels.error_laboratory(br=0.01)
-    controls = {c.description: c for row in panel.children[:-1] for c in row.children}
-    assert set(controls) == {"game", "br", "sl", "cnf", "decay", "random signs"} and controls["br"].value == 0.01
-    changes = dict(br=0.1, sl=0.03, cnf=0.1, decay=1.0) | {"random signs": True, "game": "beach bar"}
-    for name, value in changes.items():
-        before, controls[name].value = bytes(panel.children[-1].value), value
-        assert bytes(panel.children[-1].value) != before, name
+    assert panel.dials["br"].value == 0.01
+    changes = dict(br=0.1, sl=0.03, cnf=0.1, decay=1.0, random=True)
+    answers(panel, changes | dict(game="beach bar"))
     with pytest.raises(ValueError, match="br: expected one of"):
         panels.error_laboratory(br=0.02)
     with pytest.raises(ValueError, match="got 'foo'"):

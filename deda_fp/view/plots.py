@@ -1,6 +1,6 @@
 """Pictures from arrays and data frames: one style, small functions that draw on axes, and `save`.
 
-A drawing function takes the axes first and returns nothing; it adds labelled lines, and `legends` shows the labels.
+A drawing function takes the axes first; it adds labelled lines, and `legends` shows the labels.
 `save` writes a figure beside the numbers that it shows and what made them.
 """
 
@@ -32,7 +32,13 @@ from mfglib.runs.files import replacing
 from mfglib.sources import ROOT
 
 PALETTE = sns.color_palette("colorblind")  # told apart with every common colour blindness
-EXACT, LEARNED, THIRD, GREY = PALETTE[0], PALETTE[1], PALETTE[2], "0.45"
+# One colour a role in all figures: the exact solution black, and dashed beside learned ones; each algorithm its own,
+# told apart in grey too (they are 62, 40 and 22% light); the paper's numbers open grey circles.
+EXACT, GREY = "black", "0.45"
+ALGORITHMS = {"DEDA-FP": PALETTE[1], "Algo 2": PALETTE[0], "Algo 1": (0.416, 0.122, 0.302)}
+LEARNED, OTHER = ALGORITHMS["DEDA-FP"], PALETTE[2]
+EXACT_LINE: dict[str, Any] = {"color": EXACT, "linestyle": "--", "linewidth": 1.5, "zorder": 5}
+PAPER: dict[str, Any] = {"fmt": "o", "color": GREY, "markerfacecolor": "white", "markersize": 5, "elinewidth": 1}
 STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -58,6 +64,25 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.3, **o
     return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **options)
 
 
+def whole_numbers(fig: Figure) -> None:
+    """Ticks at whole numbers on every linear axis of times or iterations, known by its label, that has not its own."""
+    for ax in fig.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            own = isinstance(axis.get_major_locator(), mpl.ticker.FixedLocator)
+            counts = axis.get_label_text().startswith(("iteration", "time t"))
+            if counts and not own and axis.get_scale() == "linear":
+                axis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+
+
+def end_labels(ax: Axes, x: float, ends: Mapping[str, tuple[Any, float]], apart: float) -> None:
+    """Names beside the ends of lines, label -> (colour, height), on a logarithmic axis: at least the factor `apart`
+    from each other, the lowest in its place."""
+    lowest = 0.0
+    for label, (colour, height) in sorted(ends.items(), key=lambda end: end[1][1]):
+        lowest = max(height, apart * lowest)
+        ax.annotate(label, (x, lowest), (6, 0), textcoords="offset points", color=colour, va="center")
+
+
 def legends(*axes: Axes) -> None:
     """A legend on each of the axes."""
     for ax in axes:
@@ -68,7 +93,7 @@ def lines(
     ax: Axes, x: ArrayLike, columns: Mapping[Any, ArrayLike], prefix: str = "", ordered: bool = False, **line: Any
 ) -> None:
     """One line per entry of `columns`, labelled by prefix and key; `ordered` keys run from dark to light."""
-    colours = _dark_to_light(len(columns)) if ordered else PALETTE
+    colours = dark_to_light(len(columns)) if ordered else PALETTE
     for (key, y), colour in zip(columns.items(), colours, strict=False):
         ax.plot(np.asarray(x), np.asarray(y), color=colour, label=f"{prefix}{key}", **line)
 
@@ -130,15 +155,17 @@ def density_over_time(
     times: Sequence[int],
     reference: ArrayLike | None = None,
     names: Sequence[str] = ("learned", "exact"),
+    colours: Any = None,
 ) -> None:
     """A ridge of densities, one above the other: density (len(times), n) at points x: (n,), all on one scale.
 
-    `reference`: a second density of the same shape, drawn as dashed lines; `names` label the two.
+    `reference`: a second density of the same shape, drawn as dashed lines; `names` label the two. `colours`: one for
+    each time, from dark to light by default.
     """
     x, first = np.asarray(x, dtype=float), np.asarray(density, dtype=float)
     second = None if reference is None else np.asarray(reference, dtype=float)
     unit = 1.6 / max(first.max(), 0.0 if second is None else second.max())
-    for i, colour in enumerate(_dark_to_light(len(times))):
+    for i, colour in enumerate(dark_to_light(len(times)) if colours is None else colours):
         style = {"zorder": 3 + 2 * (len(times) - i)}  # early times in front: they stand lower on the page
         label = names[0] if i == len(times) // 2 and second is not None else None
         ax.fill_between(x, i, i + unit * first[i], facecolor=colour, edgecolor="white", alpha=0.7, label=label, **style)
@@ -162,7 +189,7 @@ def density_3d(
         raise ValueError(f'ax: expected axes with projection="3d", got {ax.name}')
     x, values = np.asarray(x, dtype=float), np.nan_to_num(np.asarray(density, dtype=float))
     ax.computed_zorder = False  # its guess puts late times in front
-    for i, (t, value, colour) in enumerate(zip(times, values, _dark_to_light(len(times)), strict=True)):
+    for i, (t, value, colour) in enumerate(zip(times, values, dark_to_light(len(times)), strict=True)):
         outline = np.column_stack([np.r_[x[0], x, x[-1]], np.r_[0.0, value, 0.0]])
         face = PolyCollection([outline], facecolor=(*colour[:3], 0.8), edgecolor="white", linewidth=0.6)
         face.set_zorder(1 + len(times) - i)
@@ -170,6 +197,7 @@ def density_3d(
     ax.set(xlim=(x[0], x[-1]), ylim=(min(times), max(times)), zlim=(0, top or 1.05 * values.max()))
     ax.set_xlabel("state x", labelpad=6)
     ax.set_ylabel("time t", labelpad=6)
+    ax.set_zlabel("density", labelpad=2)
     ax.set_title(title, y=0.97)
     ax.tick_params(labelsize="small", pad=1)
     ax.set_box_aspect((1, 1.25, 0.75), zoom=1.0)
@@ -179,20 +207,37 @@ def density_3d(
     ax.zaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
 
 
-def heatmap(ax: Axes, times: ArrayLike, x: ArrayLike, values: ArrayLike, label: str, *, centred: bool = False) -> None:
-    """values (len(times), n) at points x: (n,), as colours over time and space, with a colour bar.
+def heatmap(
+    ax: Axes,
+    times: ArrayLike,
+    x: ArrayLike,
+    values: ArrayLike,
+    label: str | None,
+    *,
+    centred: bool = False,
+    limit: float | None = None,
+) -> Any:
+    """values (len(times), n) at points x: (n,), as colours over time and space, with a colour bar unless the label is
+    None; returns the colours, for a bar that several axes share (`shared_bar`).
 
-    `centred`: a diverging scale with white at zero, for signed values such as actions.
+    `centred`: a diverging scale with white at zero, for signed values such as actions; `limit`: its end.
     """
     values = np.asarray(values, dtype=float)
     low, high = np.nanmin(values), np.nanmax(values)
     if centred:
-        low, high = -max(-low, high), max(-low, high)
+        limit = max(-low, high) if limit is None else limit
+        low, high = -limit, limit
     style = {"vmin": low, "vmax": high, "cmap": "RdBu_r" if centred else "viridis"}
     mesh = ax.pcolormesh(times, x, values.T, shading="nearest", rasterized=True, **style)  # vector cells: huge files
-    ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    if label is not None:
+        ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
     ax.grid(False)
+    return mesh
+
+
+def shared_bar(axes: Sequence[Axes], colours: Any, label: str) -> None:
+    """One colour bar for several axes, at the right of the last, with room between it and them."""
+    axes[0].figure.colorbar(colours, ax=list(axes), label=label, pad=0.015, aspect=25, shrink=0.95)
 
 
 def ellipses(ax: Axes, mean: ArrayLike, cov: ArrayLike, times: Sequence[int], deviations: float = 2.0) -> None:
@@ -201,7 +246,7 @@ def ellipses(ax: Axes, mean: ArrayLike, cov: ArrayLike, times: Sequence[int], de
     angle = np.linspace(0, 2 * np.pi, 100)
     circle = deviations * np.stack([np.cos(angle), np.sin(angle)])  # (2, 100)
     ax.plot(mean[:, 0], mean[:, 1], color=GREY, marker=".", markersize=5, linewidth=1)
-    for t, colour in zip(times, _dark_to_light(len(times)), strict=True):
+    for t, colour in zip(times, dark_to_light(len(times)), strict=True):
         values, vectors = np.linalg.eigh(cov[t])
         ring = mean[t][:, None] + vectors @ (np.sqrt(values.clip(0))[:, None] * circle)
         ax.plot(*ring, color=colour, label=f"t = {t}")
@@ -226,6 +271,7 @@ def save(
     """
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ValueError(f"name: expected lower-case letters, digits and underscores, got {name!r}")
+    whole_numbers(fig)
     if figures_dir is None:
         return
     made_by = provenance(game=game, parameters=parameters, seed=seed, preset=preset)
@@ -311,5 +357,5 @@ def _as_list(value: Any) -> Any:
     raise TypeError(f"parameters: expected numbers, text, lists or arrays, got {type(value).__name__}")
 
 
-def _dark_to_light(n: int) -> np.ndarray:
+def dark_to_light(n: int) -> np.ndarray:
     return mpl.colormaps["viridis"](np.linspace(0.05, 0.85, n))

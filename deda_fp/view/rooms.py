@@ -1,6 +1,6 @@
 """Pictures of two-dimensional domains with walls: plans, densities, velocities, surfaces and animations.
 
-As in `deda_fp.view.plots`, a drawing function takes the axes first and returns nothing. Values on a domain are arrays
+As in `deda_fp.view.plots`, a drawing function takes the axes first. Values on a domain are arrays
 (n_1, n_2), first axis to the right and second up, NaN in walls, as from `CellPopulation.density` and `on_lattice`.
 """
 
@@ -60,6 +60,15 @@ def plan(ax: Axes, domain: Domain, *, ticks: bool = False, filled: bool = True) 
     ax.set_yticks([bottom, (bottom + top) / 2, top] if ticks else [])
     ax.spines[["right", "top"]].set_visible(True)
     ax.grid(False)
+
+
+def difference(ax: Axes, domain: Domain, values: ArrayLike, limit: float) -> Any:
+    """A signed picture of values (n, n), white at zero and cut off at ± limit; returns its colours, for a bar."""
+    extent = (domain.lower[0], domain.upper[0], domain.lower[1], domain.upper[1])
+    style = {"origin": "lower", "extent": extent, "cmap": "RdBu_r", "interpolation": "nearest", "zorder": 1}
+    image = ax.imshow(np.asarray(values, dtype=float).T, vmin=-limit, vmax=limit, **style)
+    plan(ax, domain)
+    return image
 
 
 def densities(
@@ -134,8 +143,8 @@ def surface(ax: Any, domain: Domain, values: ArrayLike, top: float) -> None:
     options = {"rstride": 1, "cstride": 1, "linewidth": 0, "antialiased": False, "shade": False, "rasterized": True}
     ax.plot_surface(x[..., 0], x[..., 1], height, facecolors=colours, **options)
     middle = (domain.lower + domain.upper) / 2
-    ax.set(zlim=(0, top), xlabel="x₁", ylabel="x₂", xticks=[domain.lower[0], middle[0], domain.upper[0]])
-    ax.set(yticks=[domain.lower[1], middle[1], domain.upper[1]])
+    ax.set(zlim=(0, top), xlabel="x₁", ylabel="x₂", zlabel="density")
+    ax.set(xticks=[domain.lower[0], middle[0], domain.upper[0]], yticks=[domain.lower[1], middle[1], domain.upper[1]])
     ax.view_init(elev=42, azim=-60)
 
 
