@@ -62,7 +62,7 @@ test-faults: setup ## kill trainings, notebooks and the pipeline at twenty rando
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)
-	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks
+	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb
 
 notebooks: take ## execute the notebooks that are stale at the lecture preset and store their outputs
 	$(SNAKEMAKE) --config preset=lecture
