@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from filelock import FileLock
 
 from deda_fp.batch import INFERENCE, RUNS, SEEDS, THEORY, learned_by, modules_of_learners, modules_of_run
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
 from mfglib.presets import resolve_preset
-from mfglib.runs.directory import newest
+from mfglib.runs.directory import iteration_of, newest, read_learners
+from mfglib.runs.files import Parts
 from mfglib.solver import Solution
 from mfglib.sources import ROOT, fingerprint, libraries, sources
 
@@ -193,5 +195,13 @@ def _equal(stored: Path, new: Path) -> bool:
     """Histories, but for wall times, and the last learners where they are stored."""
     if not _measured(stored).equals(_measured(new)):
         return False
-    last = max(stored.glob("learners-*"), default=None)
-    return last is None or last.read_bytes() == (new / last.name).read_bytes()
+    file = max(stored.glob("learners-*"), default=None)
+    if file is None:
+        return True
+    k = iteration_of(file)
+    one, other = (_named(read_learners(run, k)) for run in (stored, new))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _named(parts: Parts) -> dict[str, torch.Tensor]:
+    return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}

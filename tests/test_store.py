@@ -1,0 +1,167 @@
+"""Stored runs (`deda_fp.store`): they are opened instead of trained, as long as they belong to the code of today."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import BAR, GAME, assert_same, tiny
+
+from deda_fp import store
+from deda_fp.batch import RUNS, learned_by, seconds_file
+from mfglib import runs
+from mfglib.presets import PRESETS
+
+CELLS = {"certify": dict(agents=200, cells=20)}
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A store of two variants with two seeds each, of the smallest runs; the results that it is made of."""
+    judge = dict(CELLS)
+
+    def solve(game, variant, preset, seed, directory, **options):
+        algorithm, averaging = learned_by(variant)
+        options = dict(averaging=averaging, seed=seed, directory=directory, sizes=judge) | options
+        return tiny({"lq": GAME, "beach-bar": BAR}[game], algorithm, **options)
+
+    monkeypatch.setattr(store, "_solve", solve)
+    monkeypatch.setattr(store, "STORE", tmp_path / "store")
+    monkeypatch.setattr(store, "VARIANTS", [("lq", "geometric"), ("beach-bar", "deda-fp")])
+    monkeypatch.setattr(store, "SEEDS", {"lecture": range(2)})
+    monkeypatch.setenv("MFGLIB_PRESET", "lecture")
+    made = tmp_path / "made"
+    for game, variant in store.VARIANTS:
+        for seed in range(2):
+            solve(game, variant, "lecture", seed, made / "lecture" / game / variant / f"seed-{seed}")
+    for seed in range(2):
+        runs.write_table(made / f"lecture/beach-bar/deda-fp/seed-{seed}/errors.csv", pd.DataFrame({"e_true": [seed]}))
+    for name in store.INFERENCE:
+        runs.write(made / "lecture" / name, "seconds\n1\n")
+    store.keep(made)
+    return made, judge
+
+
+def test_stored_runs_are_placed_and_opened_without_training(small, tmp_path, capsys):
+    made, _ = small
+    assert store.take(tmp_path / "new") == []
+    for game, variant in store.VARIANTS:
+        placed = tmp_path / "new/lecture" / game / variant
+        assert not list(placed.rglob("checkpoint-*")) and len(list(placed.glob("seed-1/learners-*"))) == 0
+        opened = store.stored_run(game, variant, results=str(tmp_path / "new"))
+        whole = store.stored_run(game, variant, results=str(made))
+        assert_same(opened, whole)
+        pd.testing.assert_frame_equal(opened.history, whole.history, check_exact=True)
+    errors = tmp_path / "new/lecture/beach-bar/deda-fp/seed-1/errors.csv"
+    assert runs.read_table(errors)["e_true"].item() == 1
+    assert errors.stat().st_mtime_ns >= errors.with_name("history.csv").stat().st_mtime_ns  # as the batch asks
+    assert all((tmp_path / "new/lecture" / name).exists() for name in store.INFERENCE)
+    assert store.take(tmp_path / "new") == [] and capsys.readouterr().out == ""
+
+
+def test_a_notebook_opens_the_store_or_trains_and_says_so(small, tmp_path, capsys):
+    store.stored_run("lq", "geometric", results=str(tmp_path / "alone"))
+    assert capsys.readouterr().out == ""
+    store.stored_run("lq", "geometric", seed=7, results=str(tmp_path / "alone"))
+    assert "seed 7: no finished run belongs to this code, so it is trained now" in capsys.readouterr().out
+    store.stored_run("lq", "geometric", seed=7, results=str(tmp_path / "alone"))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_of_other_code_is_not_taken_but_trained(small, tmp_path, capsys):
+    for seed in range(2):
+        file = store.STORE / f"lq/geometric/seed-{seed}/settings.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | dict(code="other")))
+    (said,) = store.take(tmp_path / "new")
+    assert said.startswith("lq, geometric: trained anew") and "other settings (code)" in said
+    assert not (tmp_path / "new/lecture/lq/geometric/seed-0").exists()
+    assert (tmp_path / "new/lecture/beach-bar/deda-fp/seed-0/history.csv").exists()
+    store.stored_run("lq", "geometric", results=str(tmp_path / "new"))
+    out = capsys.readouterr().out
+    assert "other settings (code)" in out and "trained now" in out
+    assert list((tmp_path / "new/lecture/lq/geometric/seed-0").glob("checkpoint-*"))  # a whole run
+    assert len(store.take(tmp_path / "new")) == 0  # which stays
+
+
+def test_a_seed_of_other_settings_is_not_taken(small, tmp_path):
+    file = store.STORE / "lq/geometric/seed-1/settings.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | dict(code="other")))
+    (said,) = store.take(tmp_path / "new")
+    assert "the settings of seed 1 differ from those of seed 0" in said
+
+
+def test_after_a_change_of_the_judge_what_cannot_be_measured_is_marked(small, tmp_path):
+    _, judge = small
+    judge["certify"] = dict(agents=300, cells=25)
+    assert store.take(tmp_path / "new") == []
+    for game, variant in store.VARIANTS:
+        folder = tmp_path / "new/lecture" / game / variant
+        first, other = (runs.read_table(folder / f"seed-{seed}/history.csv")["stale"] for seed in range(2))
+        assert first[:-1].eq(True).all() and pd.isna(first.iloc[-1]) and other.eq(True).all()
+    assert store.take(tmp_path / "new") == []
+
+
+def test_runs_with_error_terms_of_other_code_are_trained(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "ERRORS", ("mfglib.seeds",))
+    (said,) = store.take(tmp_path / "new")
+    assert said.startswith("beach-bar, deda-fp: trained anew") and "error terms" in said
+
+
+def test_the_speed_of_sampling_is_measured_anew_after_a_change_of_its_code(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SAMPLING", ("mfglib.seeds",))
+    said = store.take(tmp_path / "new")
+    assert [line.split(":")[0] for line in said] == list(store.INFERENCE)
+    assert not any((tmp_path / "new/lecture" / name).exists() for name in store.INFERENCE)
+
+
+def test_compare_says_equal_on_the_same_machine_and_counts_errors_on_another(small, monkeypatch):
+    made, _ = small
+    assert store.compare(made)["equal"].all() and len(store.compare(made)) == 4
+    file = made / "lecture/lq/geometric/seed-1/history.csv"
+    runs.write_table(file, runs.read_table(file).assign(flow_loss=0.0))
+    assert store.compare(made).query("not equal")[["game", "seed"]].values.tolist() == [["lq", 1]]
+    shutil.rmtree(made / "lecture/lq/geometric/seed-0")
+    with pytest.raises(FileNotFoundError):
+        store.compare(made)
+    here = store.here()
+    monkeypatch.setattr(store, "here", lambda: here | dict(processor="another"))
+    beach = [pair for pair in store.VARIANTS if pair[0] == "beach-bar"]
+    monkeypatch.setattr(store, "VARIANTS", beach)
+    table = store.compare(made)
+    assert len(table) == 1 and table["standard_errors"].item() == 0 and np.isfinite(table["new_std"]).all()
+
+
+# --- the committed store
+
+
+def test_every_stored_run_belongs_to_the_code(tmp_path, monkeypatch):
+    """To mend: `make reproduce STORE=1` (an hour), then `make notebooks`."""
+    monkeypatch.delenv("MFGLIB_PRESET", raising=False)
+    assert store.take(tmp_path) == []
+
+
+def test_the_store_is_small_and_whole():
+    files = [file for file in store.STORE.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 10e6
+    assert {file.suffix for file in files} == {".csv", ".digest", ".json", ".safetensors"}  # nothing can execute code
+    for game, variants in RUNS.items():
+        for variant in variants:
+            assert len(list((store.STORE / game / variant).glob("seed-*/history.csv"))) == len(store.SEEDS["lecture"])
+
+
+@pytest.mark.parametrize("game", RUNS)
+def test_tables_of_figures_are_summaries_of_the_stored_runs(game):
+    """One quantity has one source."""
+    table = pd.read_csv(store.ROOT / f"figures/data/{game}_runs.csv")
+    seconds = pd.read_csv(seconds_file(store.ROOT / f"figures/data/{game}_runs.csv"))
+    for variant in RUNS[game]:
+        algorithm, averaging = learned_by(variant)
+        for seed in store.SEEDS["lecture"]:
+            history = runs.read_table(store.STORE / f"{game}/{variant}/seed-{seed}/history.csv")
+            chosen = "algorithm == @algorithm and averaging == @averaging and seed == @seed"
+            for part in (table, seconds):
+                mine = part.query(chosen).reset_index(drop=True)
+                common = [name for name in history if name in mine]
+                pd.testing.assert_frame_equal(mine[common], history[common], rtol=1e-5, check_dtype=False)
+    assert set(PRESETS) == set(store.SEEDS)
