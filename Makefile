@@ -45,8 +45,7 @@ figure: take ## one figure: make figure NAME=rooms_panel
 	@file=$$($(BIN)/python -m deda_fp.execute --figure "$(NAME)" --preset $(PRESET)) && \
 	$(SNAKEMAKE) --config preset=$(PRESET) --force -- "$$file"
 
-# The stored runs that belong to this code go where Snakemake looks for them; it trains the others.
-take: setup
+take: setup ## put the stored runs that belong to this code where `figures` looks for runs; it trains the others
 	@if [ $(PRESET) = lecture ]; then $(BIN)/python -m mfglib take; fi
 
 reproduce: setup ## train all runs from nothing (an hour), draw, compare with the stored ones (STORE=1 renews those)

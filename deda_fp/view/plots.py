@@ -235,9 +235,10 @@ def heatmap(
     return mesh
 
 
-def shared_bar(axes: Sequence[Axes], colours: Any, label: str) -> None:
-    """One colour bar for several axes, at the right of the last, with room between it and them."""
-    axes[0].figure.colorbar(colours, ax=list(axes), label=label, pad=0.015, aspect=25, shrink=0.95)
+def shared_bar(axes: Sequence[Axes], colours: Any, label: str, location: str = "right") -> None:
+    """One colour bar for several axes, at the right of the last or at their "bottom"."""
+    style = dict(pad=0.015, aspect=25) if location == "right" else dict(pad=0.03, aspect=40)
+    axes[0].figure.colorbar(colours, ax=list(axes), label=label, location=location, shrink=0.95, **style)
 
 
 def ellipses(ax: Axes, mean: ArrayLike, cov: ArrayLike, times: Sequence[int], deviations: float = 2.0) -> None:
