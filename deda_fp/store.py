@@ -39,9 +39,10 @@ def stored_run(game: str, variant: str, *, preset: str = PRESET, seed: int = 0, 
     preset = resolve_preset(preset)
     directory = ROOT / results / preset / game / variant / f"seed-{seed}"
     directory.parent.mkdir(parents=True, exist_ok=True)
+    stored = STORE / game / variant / f"seed-{seed}"
     with FileLock(directory.parent / f".seed-{seed}.lock"):  # two notebooks may want the same run
-        if not _begun(directory) and preset == PRESET and (STORE / game / variant / f"seed-{seed}").exists():
-            _copy(STORE / game / variant / f"seed-{seed}", directory)
+        if not _begun(directory) and preset == PRESET and any(stored.glob("learners-*")):
+            _copy(stored, directory)
         try:
             if _begun(directory):
                 return _solve(game, variant, preset, seed, directory, progress=False)
