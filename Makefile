@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PRESET ?= lecture
 TORCH  := 2.13.0
+PLAYWRIGHT := 1.65.2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -12,7 +13,7 @@ MADE_FROM = $(PYTHON) -c 'import hashlib, os, sys; \
   print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest(), sys.version.split()[0], sys.base_prefix, os.getcwd())'
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all
 
-.PHONY: help setup figures figure take reproduce test test-faults lab notebooks report bench lock unlock clean
+.PHONY: help setup figures figure take reproduce test test-faults browser-test lab notebooks report bench lock unlock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,8 +61,14 @@ test: setup ## ruff, then pytest over the tests and every notebook cell at the s
 test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (five minutes)
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
+browser-test: setup ## open every notebook in JupyterLab in Chromium, run three, move their panels (three minutes)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  echo "error: Chromium is needed; on Debian and Ubuntu: sudo apt-get install chromium" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright==$(PLAYWRIGHT)
+	$(BIN)/python tests/browser/run.py
+
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)
-	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb
+	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 notebooks: take ## execute the notebooks that are stale at the lecture preset and store their outputs
 	$(SNAKEMAKE) --config preset=lecture

@@ -118,7 +118,7 @@ SLIDERS = {  # name: label, start, end, step
     "c_a": ("cost of moving c_a", 1.0, 40.0, 1.0),
     "A_bar": ("drag of the crowd Ā", -0.5, 0.5, 0.02),
     "x_target": ("target (state)", -1.0, 1.0, 0.1),
-    "share": ("share of equilibrium actions", 0.0, 1.5, 0.05),
+    "share": ("share of its actions", 0.0, 1.5, 0.05),
 }
 
 
@@ -237,9 +237,9 @@ def iterations_explorer(
 # --- 03: errors
 
 DIALS = {  # name: label
-    "br": "best responses: loss (reward)",
-    "sl": "clone: offset (action)",
-    "cnf": "flow: shift (state)",
+    "br": "best response (reward)",
+    "sl": "clone (action)",
+    "cnf": "flow (state)",
 }
 SIZES = [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3]
 ITERATIONS = {"linear-quadratic": 200, "beach bar": 60}  # as many as a panel computes within a second (decision V1)
@@ -258,7 +258,7 @@ def error_laboratory(**start: float) -> Panel:
             raise ValueError(f"{name}: expected one of {SIZES}, got {value!r}")
     dials: dict[str, ipywidgets.Widget] = {"game": ipywidgets.Dropdown(options=list(ITERATIONS), description="game")}
     dials |= {name: choice(label, SIZES, start.get(name, 0.0)) for name, label in DIALS.items()}
-    dials["decay"] = slider("errors fall like i^(−p), p", start.get("decay", 0.0), 0.0, 2.0, 0.25)
+    dials["decay"] = slider("decay p of errors", start.get("decay", 0.0), 0.0, 2.0, 0.25)
     dials["random"] = ipywidgets.Checkbox(value=False, description="random signs")
     fig, (ax,) = _axes(1, 8.4, 3.6)
     labels = {
