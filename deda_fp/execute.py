@@ -254,15 +254,21 @@ def _clean(notebook: NotebookNode, defaults: dict[str, Any], parameters: dict[st
     return notebook
 
 
+ITALICS = re.compile(r"(?<!\*)\*(?!\*)([^*]{20,})\*(?!\*)")
+
+
 def _describe_pictures(cells: list[NotebookNode]) -> None:
-    """Give each picture the caption below it, which is in italics, as the text that stands for it."""
-    caption = None
-    for cell in reversed(cells):
-        if cell.cell_type == "markdown":
-            caption = re.match(r"\*(?!\*)(.+?)(?<!\*)\*(?!\*)", cell.source, re.S)
-        for output in cell.get("outputs", []) if caption else []:
-            if "image/png" in output.get("data", {}):
-                words = re.sub(r"[$\\`*]", "", " ".join(caption[1].split()))[:250]
+    """Give each picture its caption, in italics at the top of the text below it or else in the text above, as the text
+    that stands for it."""
+    for i, cell in enumerate(cells):
+        pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        if not pictures:
+            continue
+        below = next((c.source for c in cells[i + 1 :] if c.cell_type == "markdown"), "")
+        above = next((c.source for c in reversed(cells[:i]) if c.cell_type == "markdown"), "")
+        if caption := ITALICS.match(below) or ITALICS.search(above) or ITALICS.search(below):
+            words = re.sub(r"[$\\`*]", "", " ".join(caption[1].split()))[:250]
+            for output in pictures:
                 output.metadata["image/png"] = {**output.metadata.get("image/png", {}), "alt": words}
 
 

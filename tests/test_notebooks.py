@@ -27,6 +27,15 @@ def test_parameters_cell_comes_first_and_holds_the_three_literals(path):
     assert first.source.splitlines()[:3] == ['preset = "lecture"', "seed = 0", "figures_dir = None"]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_pictures_have_a_text_that_stands_for_them(path):
+    for index, cell in enumerate(execute.read(path).cells):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(alt) >= 20, f"{path.name}: the picture of cell {index} has no caption in italics below it"
+
+
 def git(*command, **options):
     return subprocess.run(["git", "-C", ROOT, *command], capture_output=True, **options)
 
@@ -44,7 +53,17 @@ def code_of(tmp_path_factory):
         if git("merge-base", "--is-ancestor", commit, "HEAD").returncode:
             return None
         folder = tmp_path_factory.mktemp("code")
-        archive = ["archive", "-o", folder / "code.tar", commit, "mfglib", "deda_fp", "notebooks", "requirements.lock"]
+        archive = [
+            "archive",
+            "-o",
+            folder / "code.tar",
+            commit,
+            "mfglib",
+            "deda_fp",
+            "notebooks",
+            "runs",
+            "requirements.lock",
+        ]
         git(*archive, check=True)
         with tarfile.open(folder / "code.tar") as code:
             code.extractall(folder, filter="data")
