@@ -62,9 +62,7 @@ test-faults: setup ## kill trainings, notebooks and the pipeline at twenty rando
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
 browser-test: setup ## open every notebook in JupyterLab in Chromium, run three, move their panels (three minutes)
-	@command -v chromium chromium-browser google-chrome >/dev/null || { \
-	  echo "error: Chromium is needed; on Debian and Ubuntu: sudo apt-get install chromium" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright==$(PLAYWRIGHT)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock playwright==$(PLAYWRIGHT)
 	$(BIN)/python tests/browser/run.py
 
 lab: setup ## open JupyterLab on the notebooks (its token stays on: use the address that it prints)

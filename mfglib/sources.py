@@ -81,12 +81,13 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def libraries(files: Iterable[Path], trees: Iterable[ast.AST] = ()) -> dict[str, str]:
-    """The distributions of other people that files, and syntax trees, import directly, and their installed versions."""
+    """The distributions of other people that files, and syntax trees, import directly, and their installed versions,
+    without the label of a build: torch 2.13.0+cpu is torch 2.13.0."""
     every = [*(_imported(_text(file)) for file in files), *map(imports, trees)]
     names = {name.split(".")[0] for found in every for name in found}
     known = _distributions()
     used = {d for name in names - set(PACKAGES) - sys.stdlib_module_names for d in known.get(name, ())}
-    return {name: metadata.version(name) for name in sorted(used)}
+    return {name: metadata.version(name).partition("+")[0] for name in sorted(used)}
 
 
 def _file(name: str, root: Path) -> Path | None:

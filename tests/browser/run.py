@@ -28,12 +28,7 @@ MINUTES = 5  # for one notebook to run
 # What JupyterLab itself writes to the console, without any notebook being at fault.
 NOISE = (
     "favicon",  # asked for by the browser
-    "/api/contents/",  # a check whether a checkpoint exists
-    "/lsp/",  # no language server is installed
     "ResizeObserver",  # of the layout
-    "Content-Security-Policy",
-    "service-worker",  # not offered without TLS
-    "Failed to load resource",  # which resource says the page's own error, if it matters
 )
 EDITOR = {"windowingMode": "none"}  # every cell on the page, also those that are not in view
 
@@ -164,17 +159,14 @@ def changed(page: Page, panel: object, move: Callable[[], None], before: str) ->
 
 
 def main() -> int:
-    browser = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((path for name in names if (path := shutil.which(name))), None)
     if browser is None:
-        print(
-            "error: expected Chromium, found none; on Debian and Ubuntu: sudo apt-get install chromium", file=sys.stderr
-        )
+        print("error: expected Chromium; on Debian and Ubuntu: sudo apt-get install chromium", file=sys.stderr)
         return 1
     check, said = Checks(), []
     with jupyterlab() as address, sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1400, "height": 1000})
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
