@@ -32,6 +32,7 @@ DATA = {
     "03_error_propagation": {
         "lq_csv": f"{FIGURES}/data/lq_errors.csv",
         "beach_csv": f"{FIGURES}/data/beach-bar_errors.csv",
+        "runs_csv": f"{FIGURES}/data/lq_runs.csv",
     },
     "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv"},
     "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
