@@ -123,6 +123,6 @@ def test_notebooks_declare_the_runs_that_they_open():
         notebook = nbformat.read(file, as_version=4)
         code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
         declared = notebook.metadata["mfglib"].get("runs", [])
-        assert bool(declared) == ('ROOT / "results"' in code), file.name
+        assert bool(declared) == ("stored_run(" in code), file.name
         for run in declared:
             assert all(part in code for part in run.split("/")) or "for algorithm" in code or "for name" in code
