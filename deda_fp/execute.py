@@ -266,7 +266,8 @@ def _describe_pictures(cells: list[NotebookNode]) -> None:
             continue
         below = next((c.source for c in cells[i + 1 :] if c.cell_type == "markdown"), "")
         above = next((c.source for c in reversed(cells[:i]) if c.cell_type == "markdown"), "")
-        if caption := ITALICS.match(below) or ITALICS.search(above) or ITALICS.search(below):
+        nearest = [*ITALICS.finditer(above)][-1:]
+        if caption := ITALICS.match(below) or (nearest[0] if nearest else ITALICS.search(below)):
             words = re.sub(r"[$\\`*]", "", " ".join(caption[1].split()))[:250]
             for output in pictures:
                 output.metadata["image/png"] = {**output.metadata.get("image/png", {}), "alt": words}
