@@ -47,7 +47,7 @@ figure: take ## one figure: make figure NAME=rooms_panel
 	$(SNAKEMAKE) --config preset=$(PRESET) --force -- "$$file"
 
 take: setup ## put the stored runs that belong to this code where `figures` looks for runs; it trains the others
-	@if [ $(PRESET) = lecture ]; then $(BIN)/python -m mfglib take; fi
+	@if [ $(PRESET) = lecture ]; then $(BIN)/python -m deda_fp.taken || $(BIN)/python -m mfglib take; fi
 
 reproduce: setup ## train all runs from nothing (an hour), draw, compare with the stored ones (STORE=1 renews those)
 	$(SNAKEMAKE) --config preset=lecture results=results/reproduce

@@ -9,6 +9,7 @@ import pandas as pd
 from deda_fp import store
 from deda_fp.batch import RUN, end_with_pipeline, learned_by, seconds_file
 from deda_fp.catalogue import GAMES, iterations
+from deda_fp.taken import STAMP, stamp
 from deda_fp.theory.errors import errors as error_terms
 from mfglib import __version__, replay, runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
@@ -66,6 +67,7 @@ def summary(arguments: argparse.Namespace) -> None:
 def take(arguments: argparse.Namespace) -> None:
     for line in store.take(arguments.results):
         print(line)
+    runs.write(arguments.results / STAMP, stamp())
 
 
 def keep(arguments: argparse.Namespace) -> None:

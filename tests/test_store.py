@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from tiny import BAR, GAME, assert_same, tiny
 
-from deda_fp import store
+from deda_fp import store, taken
 from deda_fp.batch import RUNS, learned_by, seconds_file
 from mfglib import runs
 from mfglib.presets import PRESETS
@@ -133,6 +133,17 @@ def test_compare_says_equal_on_the_same_machine_and_counts_errors_on_another(sma
 
 
 # --- the committed store
+
+
+def test_once_placed_nothing_is_asked_again(tmp_path, monkeypatch):
+    assert not taken.taken(tmp_path)
+    shutil.copytree(store.STORE, tmp_path / "lecture")
+    runs.write(tmp_path / taken.STAMP, taken.stamp())
+    assert taken.taken(tmp_path)
+    (tmp_path / "lecture/lq/uniform/seed-2/history.csv").unlink()
+    assert not taken.taken(tmp_path)
+    monkeypatch.setattr(taken, "fingerprint", lambda *_: "other")
+    assert taken.stamp() != (tmp_path / taken.STAMP).read_text("utf-8")
 
 
 def test_every_stored_run_belongs_to_the_code(tmp_path, monkeypatch):
