@@ -21,9 +21,11 @@ def stamp() -> str:
     files = sources(modules, ROOT)
     stored = sorted((ROOT / "runs").rglob("*"))
     digests = [
-        (f.relative_to(ROOT).as_posix(), f.read_text("utf-8")) for f in stored if f.suffix in (".digest", ".json")
+        (f.relative_to(ROOT).as_posix(), f.read_text(encoding="utf-8"))
+        for f in stored
+        if f.suffix in (".digest", ".json")
     ]
-    scripts = [f.read_text("utf-8") for f in sorted((ROOT / "benchmarks").glob("*inference*.py"))]
+    scripts = [f.read_text(encoding="utf-8") for f in sorted((ROOT / "benchmarks").glob("*inference*.py"))]
     what = [fingerprint(modules, ROOT), libraries(files), digests, scripts]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
@@ -33,7 +35,7 @@ def taken(results: Path) -> bool:
     file = results / STAMP
     runs = [(game, variant, seed) for game, names in RUNS.items() for variant in names for seed in SEEDS["lecture"]]
     histories = (results / f"lecture/{game}/{variant}/seed-{seed}/history.csv" for game, variant, seed in runs)
-    return file.exists() and file.read_text("utf-8") == stamp() and all(map(Path.exists, histories))
+    return file.exists() and file.read_text(encoding="utf-8") == stamp() and all(map(Path.exists, histories))
 
 
 if __name__ == "__main__":

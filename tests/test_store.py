@@ -143,7 +143,7 @@ def test_once_placed_nothing_is_asked_again(tmp_path, monkeypatch):
     (tmp_path / "lecture/lq/uniform/seed-2/history.csv").unlink()
     assert not taken.taken(tmp_path)
     monkeypatch.setattr(taken, "fingerprint", lambda *_: "other")
-    assert taken.stamp() != (tmp_path / taken.STAMP).read_text("utf-8")
+    assert taken.stamp() != (tmp_path / taken.STAMP).read_text(encoding="utf-8")
 
 
 def test_every_stored_run_belongs_to_the_code(tmp_path, monkeypatch):
