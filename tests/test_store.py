@@ -72,7 +72,7 @@ def test_a_notebook_opens_the_store_or_trains_and_says_so(small, tmp_path, capsy
 def test_a_run_of_other_code_is_not_taken_but_trained(small, tmp_path, capsys):
     for seed in range(2):
         file = store.STORE / f"lq/geometric/seed-{seed}/settings.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | dict(code="other")))
+        runs.write(file, json.dumps(runs.read_settings(file.parent) | dict(code="other")))
     (said,) = store.take(tmp_path / "new")
     assert said.startswith("lq, geometric: trained anew") and "other settings (code)" in said
     assert not (tmp_path / "new/lecture/lq/geometric/seed-0").exists()
@@ -86,7 +86,7 @@ def test_a_run_of_other_code_is_not_taken_but_trained(small, tmp_path, capsys):
 
 def test_a_seed_of_other_settings_is_not_taken(small, tmp_path):
     file = store.STORE / "lq/geometric/seed-1/settings.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | dict(code="other")))
+    runs.write(file, json.dumps(runs.read_settings(file.parent) | dict(code="other")))
     (said,) = store.take(tmp_path / "new")
     assert "the settings of seed 1 differ from those of seed 0" in said
 
