@@ -65,7 +65,8 @@ def opened_in_the_locale(source: str) -> list[str]:
         )
         text = name in ("read_text", "write_text") or ("text" in given and name in ("run", "Popen", "check_output"))
         text = text or ast.unparse(call.func) in ("open", "io.open", "os.fdopen") or (name == "open" and not call.args)
-        if text and not binary and "encoding" not in given:
+        first = name == "read_text" and bool(call.args)  # its encoding, by position
+        if text and not binary and not first and "encoding" not in given:
             found.append(f"line {call.lineno}: {ast.unparse(call)}")
     return found
 
