@@ -92,7 +92,7 @@ def faults(said: list[str]) -> list[str]:
 
 def run_whole(page: Page) -> int:
     """Run all cells; returns how many have an error."""
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")  # its promise may never end
     page.wait_for_timeout(2000)
     waiting = "!document.querySelector(\".jp-Notebook-ExecutionIndicator:not([data-status='idle'])\") && " + (
         "![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.textContent.includes('*'))"
