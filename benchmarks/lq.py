@@ -17,11 +17,13 @@ from deda_fp.catalogue import GAMES
 from deda_fp.distances import flow_wasserstein, flow_wasserstein_gaussian, policy_error
 from mfglib import solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
+from mfglib.exact.lq_judge import LQJudge
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 from mfglib.sources import ROOT
 
 ITERATIONS = 20
+UNBOUNDED = [name for name, game in GAMES.items() if LQJudge.meant_for(game)]
 
 
 def measure(job: tuple[str, str, int]) -> dict:
@@ -93,7 +95,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the table's rows to this file")
     arguments = parser.parse_args()
     schedules = ("uniform", "linear", "geometric") if arguments.full else ("uniform", "geometric")
-    jobs = list(itertools.product(GAMES, schedules, range(4 if arguments.full else 1)))
+    jobs = list(itertools.product(UNBOUNDED, schedules, range(4 if arguments.full else 1)))
     with multiprocessing.get_context("spawn").Pool(2) as pool:  # two runs side by side, a core each
         results = pool.map(measure, jobs, chunksize=1)
     report(rows(results), arguments.json)

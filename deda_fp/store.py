@@ -5,6 +5,7 @@ terms and the table of the speed of sampling. A stored run counts as long as it 
 versions of today (`mfglib.runs.identity`); one that does not is trained.
 """
 
+import hashlib
 import json
 import platform
 import shutil
@@ -182,8 +183,9 @@ def _made() -> dict[str, Any]:
 def _sampling(folder: Path) -> str:
     """What the tables of the speed of sampling follow from: code, and the learners that are sampled from."""
     scripts = sorted((ROOT / "benchmarks").glob("*inference*.py"))
-    digests = [folder / game / variant / "seed-0/history.csv.digest" for game, variant in VARIANTS if game in SAMPLED]
-    runs_sampled = [file.read_text(encoding="utf-8")[:8] for file in digests if file.exists()]
+    seeds = [folder / game / variant / "seed-0" for game, variant in VARIANTS if game in SAMPLED]
+    learners = [file.read_bytes() for seed in seeds for file in sorted(seed.glob("learners-*"))]
+    runs_sampled = [hashlib.sha256(content).hexdigest()[:8] for content in learners]
     return "-".join([fingerprint(SAMPLING, texts=[f.read_text(encoding="utf-8") for f in scripts]), *runs_sampled])
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers import gen
 
-from mfglib.exact.dynamic_programming import action_values, grid_best_response
+from mfglib.exact.dynamic_programming import grid_best_response
+from mfglib.exact.lattice import action_values
 from mfglib.exact.tables import TablePolicy
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar

@@ -52,14 +52,15 @@ def test_pushing_forward_and_adding_up_backward_give_the_same_value(game, cells,
         V = value
     play = grid_evaluate(grid, policy, population)
     assert play.value == pytest.approx((grid.initial @ V).item(), rel=1e-12)
-    assert expected_rewards(grid, policy, play.population.mass, population) == pytest.approx(play.value, rel=1e-12)
+    (earned,) = expected_rewards(grid, [policy], [play.population.mass], population)
+    assert earned == pytest.approx(play.value, rel=1e-12)
 
 
 @each_game
 def test_results_do_not_depend_on_how_many_rows_are_asked_for_at_a_time(game, cells, monkeypatch):
     grid, found = Grid(game, cells), []
     for rows in (1 << 30, 3 * len(grid.actions) + 1):
-        monkeypatch.setattr("mfglib.exact.dynamic_programming.ROWS", rows)
+        monkeypatch.setattr("mfglib.exact.lattice.ROWS", rows)
         play = grid_evaluate(grid, random_policy(grid))
         found.append((play.population.mass, grid_best_response(grid, play.population).V, torch.tensor(play.value)))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)

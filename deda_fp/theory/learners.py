@@ -228,13 +228,6 @@ def _shift_matrix(points: Tensor, by: float) -> Tensor:
 
 def transitions(grid: Grid) -> Tensor:
     """P(x' | x, a) of a grid whose moves do not depend on time or population: (m, A, m)."""
-    m = len(grid.x)
-    after = torch.zeros(m, m, dtype=torch.float64)  # from the post-decision state, over the noise
-    after.scatter_add_(1, grid.noise_target.long(), grid.weights.expand(m, -1).contiguous())
-    a = grid.actions.repeat(m, 1)
-    move = grid.game.displacement(0, grid.x.repeat_interleave(len(grid.actions), 0), a, None)
-    result = torch.zeros(m, len(grid.actions), m, dtype=torch.float64)
-    for index, share in grid.corners(move.view(m, len(grid.actions), -1)):
-        end = grid.target.gather(1, index.expand(m, -1)).long()
-        result += share[..., None] * after[end]
-    return result
+    m, A = len(grid.x), len(grid.actions)
+    move = grid.game.displacement(0, grid.x.repeat_interleave(A, 0), grid.actions.repeat(m, 1), None)
+    return torch.from_numpy((grid.matrix(move.view(m, A, -1)) @ grid.noise).toarray()).view(m, A, m)

@@ -6,7 +6,7 @@ is pushed forward, so that the gap between them is never negative but for the re
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from mfglib.exact.grid import Grid
+from mfglib.exact.lattice import action_values, by_rows, last_reward, lattice_values, tables_of
 from mfglib.exact.tables import TablePolicy
 from mfglib.policies import sampler
-from mfglib.populations import CellPopulation, Repeated
+from mfglib.populations import CellPopulation
 from mfglib.protocols import Policy, Population
 from mfglib.seeds import generator
 
 SAMPLES = {1: 128, 2: 16}  # actions drawn to integrate a policy at each time, times the number of cells
 MAX_ROWS = 1_000_000  # rows (cells times draws in the fullest cell) in memory at a time
-ROWS = 1 << 16  # rows (cells times actions) that a game is asked for at a time: more would leave the CPU's cache
 
 
 @dataclass(frozen=True)
@@ -47,46 +47,6 @@ class Evaluation:
     value: float
 
 
-def _by_rows(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """For S actions a: (m, S, k) in each cell, in chunks of r cells: which, rewards (r, S) and displacements (r, S, d).
-
-    Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean.
-    """
-    m, S, k = a.shape
-    size = max(1, ROWS // S)
-    for first in range(0, m, size):
-        rows = slice(first, first + size)
-        x, actions = grid.x[rows].repeat_interleave(S, 0), a[rows].reshape(-1, k)
-        asked = Repeated(population, x, functools.partial(_at_rows, population, rows, S))
-        reward = grid.game.reward(t, x, actions, asked).view(-1, S)
-        if reward.isnan().any():
-            raise ValueError(f"population: expected one with a density at t = {t}, as rewards need, got NaN rewards")
-        move = torch.zeros_like(x) if t == grid.game.horizon else grid.game.displacement(t, x, actions, asked)
-        yield rows, reward, move.view(-1, S, grid.state_dim)
-
-
-def _at_rows(population: CellPopulation, rows: slice, S: int, t: int) -> Tensor:
-    """The log-density of the cells in `rows`, each S times."""
-    return (population.mass[t][rows] / population.grid.volume).log().repeat_interleave(S)
-
-
-def _rewards(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Tensor:
-    """Rewards (m, S) of S actions a: (m, S, k) in each cell."""
-    return torch.cat([reward for _, reward, _ in _by_rows(grid, t, a, population)])
-
-
-def last_reward(grid: Grid, population: CellPopulation) -> Tensor:
-    """Rewards (m,) at the horizon, where nobody acts."""
-    none = torch.zeros(len(grid.x), 1, grid.game.action_dim, dtype=torch.float64)
-    return _rewards(grid, grid.game.horizon, none, population)[:, 0]
-
-
-def action_values(grid: Grid, t: int, a: Tensor, population: CellPopulation, ahead: Tensor) -> Tensor:
-    """Q_t (m, S) of S actions a: (m, S, k) in each cell, where `ahead` = `grid.expected(V_{t+1})`: (m,)."""
-    parts = _by_rows(grid, t, a, population)
-    return torch.cat([reward + grid.gather(ahead, move, rows) for rows, reward, move in parts])
-
-
 def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
     """The exact best response to `population` by backward dynamic programming.
 
@@ -102,7 +62,7 @@ def grid_best_response(grid: Grid, population: Population) -> GridBestResponse:
     V[T] = last_reward(grid, population)
     for t in reversed(range(T)):
         ahead = grid.expected(V[t + 1])  # after the move, (m,)
-        V[t], index = action_values(grid, t, grid.actions.expand(m, -1, -1), population, ahead).max(1)
+        V[t], index = lattice_values(grid, t, population, ahead).max(1)
         best[t] = grid.actions[index]
         for finer in (4, 16):
             a = (best[t][:, None] + around * (spacing / finer)).clamp(-bound, bound)
@@ -157,31 +117,61 @@ def grid_evaluate(
     policies, weights = getattr(policy, "policies", [policy]), getattr(policy, "weights", [1.0])
     # What each part draws at random averages out over the parts: together they draw as often as one policy would.
     samples = (samples or SAMPLES[grid.state_dim]) / len(policies)
-    parts = [actions_of(grid, p, samples, seed + i) for i, p in enumerate(policies)]
+    parts = [_part(grid, p, samples, seed + i) for i, p in enumerate(policies)]
     own = CellPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
     judge = own if population is None else CellPopulation.of(grid, population, grid.game.horizon)
     mass = [float(w) * grid.initial for w in weights]
     value = 0.0
     for t in range(T):
         own.mass[t] = sum(mass)
-        for i, part in enumerate(parts):
-            a, shares = part(t, mass[i])
-            flow, moved = mass[i][:, None] * shares, 0  # (m, S)
-            for rows, reward, move in _by_rows(grid, t, a, judge):
-                value += _earned(flow[rows], reward)
-                moved = moved + grid.scatter(flow[rows], move, rows)
-            mass[i] = grid.push(moved)
+        played = _played(grid, t, parts, mass, judge)
+        value += sum(earned for earned, _ in played)
+        mass = [grid.push(moved) for _, moved in played]
     own.mass[T] = sum(mass)
     return Evaluation(own, value + _earned(own.mass[T], last_reward(grid, judge)))
 
 
-def expected_rewards(grid: Grid, policy: TablePolicy, mass: Tensor, population: CellPopulation) -> float:
-    """Σ_t of what agents with masses `mass`: (T+1, m) who follow `policy` earn in another population."""
-    part, total = actions_of(grid, policy), _earned(mass[-1], last_reward(grid, population))
+def expected_rewards(
+    grid: Grid, policies: list[TablePolicy], masses: list[Tensor], population: CellPopulation
+) -> list[float]:
+    """Σ_t of what agents with masses (T+1, m) who follow each of the policies earn in another population."""
+    parts, last = [_part(grid, p) for p in policies], last_reward(grid, population)
+    totals = [_earned(mass[-1], last) for mass in masses]
     for t in range(grid.game.horizon):
-        a, shares = part(t, mass[t])
-        total += _earned(mass[t][:, None] * shares, _rewards(grid, t, a, population))
-    return total
+        played = _played(grid, t, parts, [mass[t] for mass in masses], population)
+        totals = [total + earned for total, (earned, _) in zip(totals, played, strict=True)]
+    return totals
+
+
+# t, the mass (m,) of those who act, the population by which rewards are judged, and what `LatticeTables.crowd` says of
+# it, once it is asked -> what they earn, and the mass (m,) that they make before the noise
+Part = Callable[[int, Tensor, CellPopulation, Callable[[], Tensor | None]], tuple[float, Tensor]]
+
+
+def _played(grid: Grid, t: int, parts: list[Part], mass: list[Tensor], judge: CellPopulation) -> Any:
+    """What each part returns of its own mass (m,) at t."""
+    crowd = functools.cache(lambda: tables_of(grid).crowd(t, judge))
+    return [part(t, mu, judge, crowd) for part, mu in zip(parts, mass, strict=True)]
+
+
+def _part(grid: Grid, policy: Policy, samples: float | None = None, seed: int = 0) -> Part:
+    """What those who follow a policy earn, and where they go."""
+    act = actions_of(grid, policy, samples, seed)
+    on_lattice = isinstance(policy, TablePolicy) and policy.on_lattice_of(grid)
+    tables = tables_of(grid) if on_lattice else None
+
+    def part(t: int, mass: Tensor, judge: CellPopulation, asked: Callable) -> tuple[float, Tensor]:
+        if tables is not None and (crowd := asked()) is not None:
+            flow = mass[:, None] * policy.shares[t]
+            return _earned(mass, crowd) + torch.dot(flow.view(-1), tables.c[t].view(-1)).item(), tables.moved(t, flow)
+        a, shares = act(t, mass)
+        flow, earned, moved = mass[:, None] * shares, 0.0, torch.zeros_like(mass)  # (m, S)
+        for rows, reward, move in by_rows(grid, t, a, judge):
+            earned += _earned(flow[rows], reward)
+            moved += grid.scatter(flow[rows], move, rows)
+        return earned, moved
+
+    return part
 
 
 def _earned(mass: Tensor, reward: Tensor) -> float:

@@ -23,7 +23,9 @@ from mfglib.seeds import Random
 METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent")
 CELLS = {1: 400, 2: 40}  # along the longest side
 COARSEST = {1: 100, 2: 20}
-CHECK_EVERY = 5  # check exploitability every 5 iterations: a check costs as much as an iteration
+CHECK_EVERY = 5  # iterations from one look at the exploitability to the next
+CERTIFY_EVERY = 25  # and at least from one certificate to the next, which looks between the lattice's actions too
+STALLED = 4  # certificates without progress after which a coarser grid is left
 INHERITED = 20  # iterations that the start from a coarser grid counts for: more would keep its errors for longer
 # Temperatures in units of the first exploitability, for rewards of any scale: in between those that are slow and those
 # that do not converge (decision X1).
@@ -77,13 +79,15 @@ def grid_equilibrium(
             policies = _fictitious_play(grid, "search", 0.0, start)
             for k, policy, play in itertools.islice(policies, iterations + 1):  # noqa: B007 (the last is kept)
                 bar.update()
-                if k % CHECK_EVERY and k < begin + iterations:
+                if k < begin + iterations and (
+                    k % CHECK_EVERY or ((k - begin) % CERTIFY_EVERY and _lattice_gap(grid, play) > tolerance * first)
+                ):
                     continue
                 gap = _judge(grid, play)
                 rows.append(_row(grid, k, gap, play))
                 bar.set_postfix(cells=max(grid.shape), exploitability=f"{gap:.3g}", first=f"{first:.3g}")
                 gaps.append(gap)
-                stalled = len(gaps) > 10 and min(gaps[-10:]) > 0.9 * min(gaps[:-10])
+                stalled = len(gaps) > STALLED and min(gaps[-STALLED:]) > 0.9 * min(gaps[:-STALLED])
                 if gap <= tolerance * first or (stalled and grid is not grids[-1]):  # the lattice of actions is coarse
                     break
             start = policy
@@ -168,6 +172,13 @@ def _prolonged(policy: TablePolicy, grid: Grid) -> TablePolicy:
 
 def _judge(grid: Grid, play: Evaluation) -> float:
     return max(grid_best_response(grid, play.population).value - play.value, 0.0)  # 0 but for rounding
+
+
+def _lattice_gap(grid: Grid, play: Evaluation) -> float:
+    """`_judge` with best responses on the lattice of actions, which is lower and much faster."""
+    response = GridResponse(grid)
+    response.fit(play.population, 1, Random(0, 0))
+    return response.value - play.value
 
 
 def _row(grid: Grid, k: int, gap: float, play: Evaluation) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from mfglib.checks import integer
@@ -33,8 +34,8 @@ class Grid(Cells):
     built once for all games with the same cells.
 
     Beside what `Cells` has: `initial`: (m,) mass of μ_0, `actions`: (A, k) lattice of actions, `target`: (m, L) the
-    cell where each lattice displacement ends; `noise_target`: (m, W) the same of the lattice of the noise, `weights`:
-    (W,) its law.
+    cell where each lattice displacement ends; `noise`: sparse (m, m), the probabilities of where the noise takes an
+    agent from each cell, `weights`: (W,) its law on the lattice; `kept`: what others make of the grid once.
 
     Raises TypeError if the game lacks a member, ValueError if it is unbounded, if agents start in walls or if the
     grid's lines miss the walls.
@@ -51,8 +52,10 @@ class Grid(Cells):
         self.target = self._ends(self.max_steps)
         quantiles = game.noise.quantiles(4096).T
         noise = [on_lattice(q, std, h) for q, std, h in zip(quantiles, game.noise.std, self.h, strict=True)]
-        self.noise_target = self._ends(np.array([len(w) // 2 for w in noise]))
         self.weights = torch.from_numpy(functools.reduce(np.multiply.outer, noise).ravel())
+        ends = self._ends(np.array([len(w) // 2 for w in noise]))
+        self.noise = self._sparse(ends, self.weights.expand(ends.shape))
+        self.kept: dict[str, Any] = {}
 
     def corners(self, move: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The lattice displacements around `move`: (r, S, d), 2^d pairs of index and share; the shares keep the mean.
@@ -78,12 +81,11 @@ class Grid(Cells):
 
     def expected(self, value: Tensor) -> Tensor:
         """E value(x') at each post-decision state, over the noise: (m,) -> (m,)."""
-        return value[self.noise_target] @ self.weights
+        return torch.from_numpy(self.noise @ value.numpy())
 
     def push(self, mass: Tensor) -> Tensor:
         """The adjoint of `expected`: mass (m,) before the noise -> (m,) after it."""
-        spread = torch.outer(mass, self.weights)
-        return torch.zeros_like(mass).index_add_(0, self.noise_target.flatten(), spread.flatten())
+        return torch.from_numpy(self.noise.T @ mass.numpy())
 
     def gather(self, value: Tensor, move: Tensor, rows: slice = ALL) -> Tensor:
         """`value`: (m,) where the moves (r, S, d) of the cells in `rows` end, by interpolation: (r, S)."""
@@ -96,6 +98,20 @@ class Grid(Cells):
         for index, share in self.corners(move):
             total.index_add_(0, self._ends_of(index, rows).flatten(), (flow * share).flatten())
         return total
+
+    def matrix(self, move: Tensor) -> csr_array:
+        """`gather` of the moves (m, S, d) as a sparse matrix: (m·S, m), rows by cell, then move."""
+        pairs = [(self._ends_of(index, ALL), share) for index, share in self.corners(move)]
+        ends, shares = (torch.stack([p.expand(move.shape[:2]) for p in part], -1) for part in zip(*pairs, strict=True))
+        return self._sparse(ends.flatten(0, 1), shares.flatten(0, 1))
+
+    def _sparse(self, ends: Tensor, shares: Tensor) -> csr_array:
+        """Of n cells where each of r rows ends, and with which share: (r, n) each; (r, m)."""
+        rows = np.arange(len(ends) + 1) * ends.shape[1]
+        matrix = csr_array((shares.numpy().ravel(), ends.numpy().ravel(), rows), shape=(len(ends), len(self.x)))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
 
     def _ends_of(self, index: Tensor, rows: slice) -> Tensor:
         """The cells where lattice displacements number (r, S), or (1, S), of the cells in `rows` end: (r, S)."""

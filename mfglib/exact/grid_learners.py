@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mfglib.exact.dynamic_programming import Evaluation, action_values, expected_rewards, grid_evaluate, last_reward
+from mfglib.exact.dynamic_programming import Evaluation, expected_rewards, grid_evaluate
 from mfglib.exact.grid import Grid
+from mfglib.exact.lattice import last_reward, lattice_values, still_action
 from mfglib.exact.tables import TablePolicy
 from mfglib.policies import Policy
 from mfglib.populations import CellPopulation
@@ -16,23 +17,24 @@ from mfglib.schedules import Averaging
 from mfglib.seeds import Random
 
 
-def backward(grid: Grid, population: CellPopulation, choose: Callable[[int, Tensor], Tensor]) -> None:
-    """Dynamic programming: at t = T−1, ..., 0, V_t (m,) = choose(t, Q_t (m, A))."""
-    V, a = last_reward(grid, population), grid.actions.expand(len(grid.x), -1, -1)
+def backward(grid: Grid, population: CellPopulation, choose: Callable[[int, Tensor], Tensor]) -> float:
+    """Dynamic programming: at t = T−1, ..., 0, V_t (m,) = choose(t, Q_t (m, A)). Returns E V_0(x_0)."""
+    V = last_reward(grid, population)
     for t in reversed(range(grid.game.horizon)):
-        V = choose(t, action_values(grid, t, a, population, grid.expected(V)))
+        V = choose(t, lattice_values(grid, t, population, grid.expected(V)))
+    return float(grid.initial @ V)
 
 
 def still(grid: Grid) -> TablePolicy:
     """The policy that never acts, on the lattice of actions."""
     probabilities = torch.zeros(grid.game.horizon, len(grid.x), len(grid.actions), dtype=torch.float64)
-    probabilities[..., grid.actions.square().sum(1).argmin()] = 1
+    probabilities[..., still_action(grid)] = 1
     return TablePolicy.on_lattice(grid, probabilities)
 
 
 class GridResponse(TensorState):
     """Best responses on the lattice of actions; to rewards −(τ/k) log(π(a|x) · number of actions) on top of the game's
-    if τ = `temperature` > 0."""
+    if τ = `temperature` > 0. `value`: what the last one is worth by those."""
 
     def __init__(self, grid: Grid, temperature: float = 0.0) -> None:
         self.grid, self.temperature, self.policy = grid, temperature, still(grid)
@@ -48,7 +50,7 @@ class GridResponse(TensorState):
             response[t] = (q / tau).softmax(1)
             return tau * ((q / tau).logsumexp(1) - math.log(q.shape[1]))
 
-        backward(self.grid, population, choose)
+        self.value = backward(self.grid, population, choose)
         self.policy = TablePolicy.on_lattice(self.grid, response)
         return {}
 
@@ -116,7 +118,8 @@ class OccupancyAverage(TensorState):
         before, after, grid = old.population.mass, played.population.mass, self.policy.grid
         gain, trial = played.value - old.value, 2 / k
         crowd = CellPopulation(grid, before + trial * (after - before))
-        left = expected_rewards(grid, new, after, crowd) - expected_rewards(grid, self.policy, before, crowd)
+        its, own = expected_rewards(grid, [new, self.policy], [after, before], crowd)
+        left = its - own
         return min(max(trial * gain / (gain - left), 1 / (2 * k)), 1.0) if left < gain else 1.0
 
 

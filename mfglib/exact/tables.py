@@ -53,6 +53,12 @@ class TablePolicy:
         actions = actions.double()[..., None]
         return cls(grid, actions, torch.full(actions.shape[:3], 1 / actions.shape[2]))
 
+    def on_lattice_of(self, grid: Grid) -> bool:
+        """Whether its shares are those of the lattice of actions of a grid with the cells of `grid`."""
+        own, lattice = self.actions, grid.actions
+        same = self.grid.key == grid.key and own.shape[2:] == lattice.shape and not any(own.stride()[:2])
+        return same and torch.equal(own[0, 0], lattice)
+
     def at(self, t: int) -> tuple[Tensor, Tensor]:
         """Actions (m, S, k) and shares (m, S) at time t, without most of those that nobody takes."""
         actions, shares = self.actions[t], self.shares[t]
