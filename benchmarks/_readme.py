@@ -37,6 +37,8 @@ REASONS = {
     r"beach-bar, deda-fp: wall time": "30 iterations at 3 s",
     r"four-rooms, deda-fp: last / first": "exact learners on this schedule need 20 to 30 iterations for 2.5%, and the "
     "learned best responses leave 1 to 2 unearned in the first fifteen, which stays in the average",
+    r"lq.*wall time of a run": "the machine did other work in the first third of this benchmark; the same runs on a "
+    "quiet one are in figures/data/lq_seconds.csv",
     r"four-rooms, 10 s": "at t = 0 simulation draws the known initial distribution itself",
     r"speed-up over Stable-Baselines3": "both do the same work on the same agents; ours saves overhead only",
 }
