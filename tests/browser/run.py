@@ -93,12 +93,14 @@ def faults(said: list[str]) -> list[str]:
 
 def run_whole(page: Page) -> int:
     """Run all cells; returns how many have an error."""
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")  # its promise may never end
-    page.wait_for_timeout(2000)
-    waiting = "!document.querySelector(\".jp-Notebook-ExecutionIndicator:not([data-status='idle'])\") && " + (
-        "![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.textContent.includes('*'))"
-    )
-    page.wait_for_function(waiting, timeout=MINUTES * 60_000)
+    running = "[...document.querySelectorAll('.jp-InputPrompt')].some(p => p.textContent.includes('*'))"
+    for _ in range(3):  # a kernel that has just started may not hear it
+        page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")  # its promise may never end
+        with contextlib.suppress(PlaywrightTimeout):
+            page.wait_for_function(running, timeout=20_000)
+            break
+    idle = "!document.querySelector(\".jp-Notebook-ExecutionIndicator:not([data-status='idle'])\")"
+    page.wait_for_function(f"{idle} && !{running}", timeout=MINUTES * 60_000)
     return page.evaluate(
         """() => window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.model.type === 'code' &&
         [...Array(cell.model.outputs.length).keys()].some(i => cell.model.outputs.get(i).type === 'error')).length"""
