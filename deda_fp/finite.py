@@ -172,7 +172,6 @@ def grid_gain(grid: Grid, play: Evaluation, n: int, width: float) -> Gain:
     Raises ValueError for n < 2 or a width below a cell.
     """
     finite = copy.copy(grid)
-    finite.kept = {}  # tables of the other game's rewards are no tables of this one
     finite.game = _Counted(grid, play.population.mass, integer("n", n, at_least=2), width)
     population = CellPopulation(finite, play.population.mass)
     follower = play.value + float((play.population.mass * finite.game.more).sum())

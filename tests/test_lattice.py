@@ -1,5 +1,7 @@
 """The tables of the lattice of actions (`mfglib.exact.lattice`) against the game, asked row by row."""
 
+import copy
+
 import pytest
 import torch
 from grids import each_game, random_policy, uniform
@@ -119,6 +121,18 @@ def test_a_game_that_is_changed_in_place_is_asked_again(change):
     vars(game).update(change)
     assert torch.equal(lattice_values(grid, 1, population, ahead), asked(grid, 1, population, ahead))
     assert grid_evaluate(grid, policy).value == grid_evaluate(grid, as_any_table(policy)).value != before[1]
+
+
+def test_a_copy_of_a_grid_with_another_game_has_tables_of_its_own():
+    """As `deda_fp.finite` makes it, whose rewards are others in the same cells."""
+    grid = Grid(BeachBar(horizon=3), 20)
+    policy = random_policy(grid)
+    before = grid_evaluate(grid, policy).value  # makes tables
+    other = copy.copy(grid)
+    other.game = BeachBar(c_x=3.0, horizon=3)
+    expected = grid_evaluate(Grid(other.game, 20), policy).value
+    assert grid_evaluate(other, policy).value == pytest.approx(expected, rel=1e-12) != before
+    assert grid_evaluate(grid, policy).value == before
 
 
 def test_large_lattices_have_no_tables():

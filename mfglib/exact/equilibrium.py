@@ -13,7 +13,15 @@ from mfglib.arguments import checked
 from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.grid_learners import GridResponse, LastResponse, MirrorResponse, OccupancyAverage, OwnCrowd, still
+from mfglib.exact.grid_learners import (
+    GridResponse,
+    LastResponse,
+    MirrorResponse,
+    OccupancyAverage,
+    OwnCrowd,
+    backward,
+    still,
+)
 from mfglib.exact.tables import TablePolicy
 from mfglib.fictitious_play import fictitious_play
 from mfglib.populations import CellPopulation
@@ -176,9 +184,7 @@ def _judge(grid: Grid, play: Evaluation) -> float:
 
 def _lattice_gap(grid: Grid, play: Evaluation) -> float:
     """`_judge` with best responses on the lattice of actions, which is lower and much faster."""
-    response = GridResponse(grid)
-    response.fit(play.population, 1, Random(0, 0))
-    return response.value - play.value
+    return backward(grid, play.population, lambda t, q: q.amax(1)) - play.value
 
 
 def _row(grid: Grid, k: int, gap: float, play: Evaluation) -> dict[str, Any]:

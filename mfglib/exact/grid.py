@@ -35,7 +35,7 @@ class Grid(Cells):
 
     Beside what `Cells` has: `initial`: (m,) mass of μ_0, `actions`: (A, k) lattice of actions, `target`: (m, L) the
     cell where each lattice displacement ends; `noise`: sparse (m, m), the probabilities of where the noise takes an
-    agent from each cell, `weights`: (W,) its law on the lattice; `kept`: what others make of the grid once.
+    agent from each cell, `weights`: (W,) its law on the lattice; `tables`: see `mfglib.exact.lattice.tables_of`.
 
     Raises TypeError if the game lacks a member, ValueError if it is unbounded, if agents start in walls or if the
     grid's lines miss the walls.
@@ -55,7 +55,7 @@ class Grid(Cells):
         self.weights = torch.from_numpy(functools.reduce(np.multiply.outer, noise).ravel())
         ends = self._ends(np.array([len(w) // 2 for w in noise]))
         self.noise = self._sparse(ends, self.weights.expand(ends.shape))
-        self.kept: dict[str, Any] = {}
+        self.tables: Any = None
 
     def corners(self, move: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The lattice displacements around `move`: (r, S, d), 2^d pairs of index and share; the shares keep the mean.

@@ -34,7 +34,7 @@ def still(grid: Grid) -> TablePolicy:
 
 class GridResponse(TensorState):
     """Best responses on the lattice of actions; to rewards −(τ/k) log(π(a|x) · number of actions) on top of the game's
-    if τ = `temperature` > 0. `value`: what the last one is worth by those."""
+    if τ = `temperature` > 0."""
 
     def __init__(self, grid: Grid, temperature: float = 0.0) -> None:
         self.grid, self.temperature, self.policy = grid, temperature, still(grid)
@@ -50,7 +50,7 @@ class GridResponse(TensorState):
             response[t] = (q / tau).softmax(1)
             return tau * ((q / tau).logsumexp(1) - math.log(q.shape[1]))
 
-        self.value = backward(self.grid, population, choose)
+        backward(self.grid, population, choose)
         self.policy = TablePolicy.on_lattice(self.grid, response)
         return {}
 

@@ -42,15 +42,10 @@ def _at_rows(population: CellPopulation, rows: slice, S: int, t: int) -> Tensor:
     return (population.mass[t][rows] / population.grid.volume).log().repeat_interleave(S)
 
 
-def rewards(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Tensor:
-    """Rewards (m, S) of S actions a: (m, S, k) in each cell."""
-    return torch.cat([reward for _, reward, _ in by_rows(grid, t, a, population)])
-
-
 def last_reward(grid: Grid, population: CellPopulation) -> Tensor:
     """Rewards (m,) at the horizon, where nobody acts."""
     none = torch.zeros(len(grid.x), 1, grid.game.action_dim, dtype=torch.float64)
-    return rewards(grid, grid.game.horizon, none, population)[:, 0]
+    return torch.cat([reward[:, 0] for _, reward, _ in by_rows(grid, grid.game.horizon, none, population)])
 
 
 def action_values(grid: Grid, t: int, a: Tensor, population: CellPopulation, ahead: Tensor) -> Tensor:
@@ -73,10 +68,10 @@ def still_action(grid: Grid) -> int:
 
 
 def tables_of(grid: Grid) -> "LatticeTables | None":
-    """The tables of a grid's lattice of actions, made when they are first asked for; None where the game has none."""
-    if "lattice_tables" not in grid.kept:
-        grid.kept["lattice_tables"] = LatticeTables.of(grid)
-    return grid.kept["lattice_tables"]
+    """The tables of a grid's lattice of actions, made when they are first asked for; None where its game has none."""
+    if grid.tables is None or grid.tables[0] is not grid.game:  # a copy of a grid may be given another game
+        grid.tables = grid.game, LatticeTables.of(grid)
+    return grid.tables[1]
 
 
 class LatticeTables:
@@ -89,11 +84,11 @@ class LatticeTables:
 
     def __init__(self, grid: Grid) -> None:
         m, A, T = len(grid.x), len(grid.actions), grid.game.horizon
-        self.grid, self.c, self.moves = grid, [], []
+        self.game, self.c, self.moves = grid.game, [], []
         self.twice, cells, last = grid.x.repeat_interleave(2, 0), torch.arange(m), None
+        everywhere = CellPopulation(grid, torch.full((T + 1, m), 1 / m, dtype=torch.float64))
         self.asked: list[tuple[Tensor, Tensor, Tensor]] = []  # at each t: two actions (2m, k), their c (m, 2) and moves
         for t in range(T):
-            everywhere = CellPopulation(grid, torch.full((T + 1, m), 1 / m, dtype=torch.float64))
             parts = by_rows(grid, t, grid.actions.expand(m, -1, -1), everywhere)
             reward, move = (torch.cat(part) for part in list(zip(*parts, strict=True))[1:])
             c = reward - reward[:, still_action(grid), None]
@@ -120,12 +115,11 @@ class LatticeTables:
         one action earns more than another."""
         (a, c, known), x = self.asked[t], self.twice
         asked = Repeated(population, x, functools.partial(_at_rows, population, slice(None), 2))
-        crowd = self.grid.game.reward(t, x, a, asked).view(-1, 2) - c
-        one, other = crowd.unbind(1)
-        apart, size = (one - other).abs_(), one.abs()
-        if not (apart <= SAME * size.max()).all() and not _close_where_finite(one, other):
-            return None  # or NaN
-        return one if torch.equal(self.grid.game.displacement(t, x, a, asked), known) else None
+        one, other = (self.game.reward(t, x, a, asked).view(-1, 2) - c).unbind(1)
+        size = one.nan_to_num(0.0, 0.0, 0.0).abs().max()
+        split = (one == other) | ((one - other).abs() <= SAME * size)  # equal where nobody is, and −∞
+        moved = self.game.displacement(t, x, a, asked)
+        return one if split.all() and torch.equal(moved, known) else None
 
     def ahead(self, t: int, ahead: Tensor) -> Tensor:
         """`ahead`: (m,) where each action ends, by interpolation: (m, A)."""
@@ -134,10 +128,3 @@ class LatticeTables:
     def moved(self, t: int, flow: Tensor) -> Tensor:
         """The adjoint: mass `flow`: (m, A) that acts so -> mass (m,) before the noise."""
         return torch.from_numpy(self.moves[t].T @ flow.numpy().ravel())
-
-
-def _close_where_finite(one: Tensor, other: Tensor) -> bool:
-    """Whether rewards are equal to rounding where they are finite, and the same elsewhere: −∞ where nobody is."""
-    finite = one.isfinite() & other.isfinite()
-    size = one[finite].abs().max() if finite.any() else 0.0
-    return bool((((one - other).abs() <= SAME * size) | (one == other)).all())
