@@ -13,7 +13,7 @@ sys.path.insert(0, workflow.basedir)
 from deda_fp.batch import INFERENCE, RUNS, SEEDS, STARTED_BY, THEORY, modules_of_run
 from mfglib.presets import ALGORITHMS
 from mfglib.sources import libraries, sources
-from deda_fp.execute import figure_files, read, sources_hash, used_sources
+from deda_fp.freshness import figure_files, read, sources_hash, used_sources
 
 PRESET = config.get("preset", "lecture")
 if PRESET not in ("smoke", "lecture", "paper"):
@@ -218,7 +218,7 @@ for path in NOTEBOOKS:
             f"notebook_{path.stem}"
         input:
             code=relative(used_sources(read(path), ROOT)),
-            execute="deda_fp/execute.py",
+            execute=["deda_fp/execute.py", "deda_fp/freshness.py"],
             data=files_of(path),
             runs=runs_of(path),
             # its time does not count: storing its outputs must not run it again; its cells do, through `sources`

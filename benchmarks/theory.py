@@ -22,7 +22,7 @@ from deda_fp.theory.bounds import beach_constants, bounds, check, lq_constants, 
 from deda_fp.theory.errors import PARTS as NAMES
 from deda_fp.theory.errors import errors
 from deda_fp.theory.laboratory import Dials, decay_exponent, error_floors, experiment, log_log_slope
-from deda_fp.view.panels import ITERATIONS, SIZES, error_laboratory
+from deda_fp.view.error_panel import ITERATIONS, SIZES, error_laboratory
 from mfglib import replay, solve
 from mfglib.exact import lq_fictitious_play
 from mfglib.games import BeachBar, LinearQuadratic

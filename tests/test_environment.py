@@ -31,10 +31,10 @@ for module in sys.argv[2:]:
 from tiny import BAR, tiny
 tiny(BAR, iterations=1, directory=sys.argv[1])
 tiny(BAR, iterations=2, directory=sys.argv[1])
-from deda_fp.view import plots
-plots.provenance(seed=0, preset="smoke")
-import deda_fp.__main__ as companion, deda_fp.execute as execute, paper.build
-execute.problems(pathlib.Path("notebooks/00_mean_field_games.ipynb"))
+from deda_fp.view import provenance
+provenance.provenance(seed=0, preset="smoke")
+import deda_fp.__main__ as companion, deda_fp.execute as execute, deda_fp.freshness as freshness, paper.build
+freshness.problems(pathlib.Path("notebooks/00_mean_field_games.ipynb"))
 for command in ([], ["train"], ["errors"], ["summary"]):
     for main in [companion.main] + [execute.main] * (not command):
         sys.argv = ["command", *command, "--help"]
@@ -144,13 +144,13 @@ def test_a_wheel_has_the_packages_and_their_types(built):
 SAVE = """
 import mfglib, pandas as pd, pathlib, sys
 assert pathlib.Path(mfglib.__file__).is_relative_to(pathlib.Path.cwd()), mfglib.__file__
-from deda_fp.view import plots
+from deda_fp.view import plots, provenance
 from mfglib import solve
 from mfglib.games import BeachBar
 solution = solve(BeachBar(horizon=2), iterations=1, preset="smoke", progress=False, directory="run")
 fig, axes = plots.panels(1, 1)
 plots.save(fig, "one", pd.DataFrame({"a": [1]}), figures_dir="figs", seed=0, preset="smoke")
-print(plots.provenance(seed=0, preset="smoke")["git"])
+print(provenance.provenance(seed=0, preset="smoke")["git"])
 """
 
 

@@ -1,4 +1,4 @@
-"""deda_fp/execute.py on tiny notebooks: what it keeps, what it refuses, and what makes a stored copy stale."""
+"""deda_fp/execute.py and freshness.py on tiny notebooks: what is kept, what is refused, what makes a copy stale."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from deda_fp import execute
+from deda_fp import execute, freshness
 
 PARAMETERS = 'preset = "lecture"\nseed = 0\nfigures_dir = None'
 SAVE = """from pathlib import Path
@@ -47,13 +47,13 @@ def test_success_keeps_a_clean_copy_and_its_figures(write, tmp_path):
     notebook = write(SAVE, "print(preset, seed)\nseed", figures=["plot"])
     done = run(notebook, tmp_path / "out/tiny.ipynb", "--figures", tmp_path / "figures", "-p", "seed", "3")
     assert done.returncode == 0, done.stderr
-    assert files(tmp_path / "figures") == sorted(execute.figure_files("plot"))
-    assert execute.figure_files("film.gif") == ["film.gif"]
+    assert files(tmp_path / "figures") == sorted(freshness.figure_files("plot"))
+    assert freshness.figure_files("film.gif") == ["film.gif"]
     assert files(tmp_path / "out") == ["tiny.ipynb"]
 
     text = (tmp_path / "out/tiny.ipynb").read_text(encoding="utf-8")
     assert str(tmp_path) not in text and "papermill" not in text and "iopub" not in text and "duration" not in text
-    copy = execute.read(tmp_path / "out/tiny.ipynb")
+    copy = freshness.read(tmp_path / "out/tiny.ipynb")
     nbformat.validate(copy)
     assert (
         copy.cells[1].id == "parameters" and copy.cells[1].source == "# Parameters\nseed = 3"
@@ -72,7 +72,7 @@ def test_default_parameters_leave_the_cells_as_they_were_and_runs_are_equal(writ
     assert [cell["source"] for cell in copies[0]["cells"]] == [
         cell["source"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     ]
-    assert execute.sources_hash(tmp_path / "one/tiny.ipynb") == execute.sources_hash(notebook)
+    assert freshness.sources_hash(tmp_path / "one/tiny.ipynb") == freshness.sources_hash(notebook)
 
 
 def test_failing_cell_is_named_and_nothing_is_left(write, tmp_path):
@@ -143,7 +143,7 @@ def test_the_pieces_of_a_stream_are_put_together(write, tmp_path):
     cell = "import sys, time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.3)\n"
     cell += "print('x', file=sys.stderr)"
     assert run(write(cell), tmp_path / "out/tiny.ipynb").returncode == 0
-    outputs = execute.read(tmp_path / "out/tiny.ipynb").cells[-1].outputs
+    outputs = freshness.read(tmp_path / "out/tiny.ipynb").cells[-1].outputs
     assert [(o.name, o.text) for o in outputs] == [("stdout", "0\n1\n2\n3\n"), ("stderr", "x\n")]
 
 
@@ -175,53 +175,53 @@ USE = "from mfglib.sub.module import f"
 
 @pytest.mark.parametrize("cell", [USE, f"{USE}\n%matplotlib inline", "%run anything"])
 def test_fingerprint_follows_code_and_not_words(project, write, cell):
-    notebook = execute.read(write(cell))
-    first = execute.fingerprint(notebook, project)
+    notebook = freshness.read(write(cell))
+    first = freshness.fingerprint(notebook, project)
     for text in SAME:
         (project / "mfglib/sub/module.py").write_text(text, encoding="utf-8")
-        assert execute.fingerprint(notebook, project) == first, text
+        assert freshness.fingerprint(notebook, project) == first, text
     for text in OTHER:
         (project / "mfglib/sub/module.py").write_text(text, encoding="utf-8")
-        assert execute.fingerprint(notebook, project) != first, text
+        assert freshness.fingerprint(notebook, project) != first, text
 
 
 def test_fingerprint_does_not_follow_what_is_not_imported(project, write):
-    notebook = execute.read(write("import numpy"))
-    first = execute.fingerprint(notebook, project)
+    notebook = freshness.read(write("import numpy"))
+    first = freshness.fingerprint(notebook, project)
     (project / "mfglib/sub/module.py").write_text(OTHER[0], encoding="utf-8")
-    assert execute.fingerprint(notebook, project) == first
+    assert freshness.fingerprint(notebook, project) == first
 
 
 def test_fingerprint_follows_cells_and_lock(project, write):
-    notebook = execute.read(write("import numpy"))
-    first = execute.fingerprint(notebook, project)
+    notebook = freshness.read(write("import numpy"))
+    first = freshness.fingerprint(notebook, project)
     notebook.cells.insert(0, v4.new_markdown_cell("prose"))
-    assert execute.fingerprint(notebook, project) == first
+    assert freshness.fingerprint(notebook, project) == first
     notebook.cells[-1].source = "x = 2"
-    assert execute.fingerprint(notebook, project) != first
+    assert freshness.fingerprint(notebook, project) != first
     notebook.cells[-1].source = "import numpy"
     (project / "requirements.lock").write_text("numpy==2.0.0\nsphinx==9.0\n", encoding="utf-8")
-    assert execute.fingerprint(notebook, project) == first  # no cell uses it
+    assert freshness.fingerprint(notebook, project) == first  # no cell uses it
     (project / "requirements.lock").write_text("numpy==2.0.1\n", encoding="utf-8")
-    assert execute.fingerprint(notebook, project) != first
+    assert freshness.fingerprint(notebook, project) != first
 
 
 def test_stored_copy_is_checked(project, write):
     path = write(USE)
-    notebook = execute.read(path)
+    notebook = freshness.read(path)
     for count, cell in enumerate(notebook.cells, start=1):
         cell.execution_count = count
     notebook.metadata["mfglib"] = {"preset": "lecture", "figures": []}
-    notebook.metadata.mfglib["fingerprint"] = execute.fingerprint(notebook, project)
+    notebook.metadata.mfglib["fingerprint"] = freshness.fingerprint(notebook, project)
     nbformat.write(notebook, path)
-    assert execute.problems(path, project) == []
+    assert freshness.problems(path, project) == []
 
     notebook.metadata.mfglib["figures"] = ["plot"]
     notebook.cells[1].execution_count = None
     notebook.cells[1].outputs = [v4.new_output("stream", name="stderr", text=f"{project}: UserWarning: odd\n")]
     nbformat.write(notebook, path)
     (project / "mfglib/sub/module.py").write_text(OTHER[0], encoding="utf-8")
-    found = "\n".join(execute.problems(path, project))
+    found = "\n".join(freshness.problems(path, project))
     for part in ("changed since", "figures/plot.svg", "never executed", "a warning", "a path of this machine"):
         assert part in found
 
@@ -229,16 +229,16 @@ def test_stored_copy_is_checked(project, write):
 def test_store_refuses_another_preset_and_older_cells(project, write, tmp_path):
     path = write("x = 1")
     (tmp_path / "results").mkdir()
-    executed = execute.read(path)
+    executed = freshness.read(path)
     executed.metadata["mfglib"] = {"preset": "smoke"}
     nbformat.write(executed, tmp_path / "results/tiny.ipynb")
-    with pytest.raises(execute.NotebookFailed, match="lecture preset"):
+    with pytest.raises(freshness.NotebookFailed, match="lecture preset"):
         execute.store([tmp_path / "results/tiny.ipynb"], tmp_path)
     executed.metadata["mfglib"] = {"preset": "lecture"}
     nbformat.write(executed, tmp_path / "results/tiny.ipynb")
     execute.store([tmp_path / "results/tiny.ipynb"], tmp_path)
-    assert execute.read(path).metadata.mfglib.preset == "lecture"
+    assert freshness.read(path).metadata.mfglib.preset == "lecture"
     executed.cells[1].source = "x = 2"
     nbformat.write(executed, tmp_path / "results/tiny.ipynb")
-    with pytest.raises(execute.NotebookFailed, match="changed since"):
+    with pytest.raises(freshness.NotebookFailed, match="changed since"):
         execute.store([tmp_path / "results/tiny.ipynb"], tmp_path)

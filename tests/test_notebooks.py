@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deda_fp import execute
+from deda_fp import freshness
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -16,20 +16,20 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_outputs_belong_to_the_code(path):
-    found = execute.problems(path)
-    assert not found, f"{path.name}: {'; '.join(found)}. To mend: {execute.MEND}."
+    found = freshness.problems(path)
+    assert not found, f"{path.name}: {'; '.join(found)}. To mend: {freshness.MEND}."
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_parameters_cell_comes_first_and_holds_the_three_literals(path):
-    first = next(cell for cell in execute.read(path).cells if cell.cell_type == "code")
+    first = next(cell for cell in freshness.read(path).cells if cell.cell_type == "code")
     assert first.metadata.get("tags") == ["parameters"]
     assert first.source.splitlines()[:3] == ['preset = "lecture"', "seed = 0", "figures_dir = None"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_pictures_have_a_text_that_stands_for_them(path):
-    for index, cell in enumerate(execute.read(path).cells):
+    for index, cell in enumerate(freshness.read(path).cells):
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 alt = output.metadata.get("image/png", {}).get("alt", "")
@@ -76,11 +76,11 @@ def code_of(tmp_path_factory):
 def test_figures_name_the_commit_that_drew_them(path, code_of):
     """The code of that commit has the fingerprint with which the notebook was executed."""
     mend = "commit the code, remove the figure's .json, run `make notebooks`, and commit what changed"
-    meta = execute.read(path).metadata["mfglib"]
+    meta = freshness.read(path).metadata["mfglib"]
     for stem in (stem for stem in meta["figures"] if "." not in stem):
         made = json.loads((ROOT / f"figures/data/{stem}.json").read_text(encoding="utf-8"))["git"]
         assert made and not made["dirty"], f"{stem}: drawn by code that was not committed. To mend: {mend}"
         code = code_of(made["commit"])
         assert code, f"{stem}: {made['commit']} is no commit of this branch. To mend: {mend}"
-        found = execute.fingerprint(execute.read(code / "notebooks" / path.name), code)
+        found = freshness.fingerprint(freshness.read(code / "notebooks" / path.name), code)
         assert found == meta["fingerprint"], f"{stem}: {made['commit']} has other code. To mend: {mend}"

@@ -13,7 +13,8 @@ import pytest
 import torch
 from helpers import gen
 
-from deda_fp.view import panels, plots
+from deda_fp.view import error_panel, panels, plots, provenance
+from deda_fp.view.panel import WAIT
 from mfglib.exact import lq_equilibrium
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import Grid
@@ -147,7 +148,7 @@ def test_what_is_written_during_a_run_leaves_the_code_clean(checkout):
     head = git(checkout, "rev-parse", "HEAD")
     write(checkout, **{"figures/data/one.json": "{}", "results/run/history.csv": "", "mfglib/.DS_Store": ""})
     write(checkout, **{"notebooks/a.ipynb": notebook("x = 1", output="1"), "tests/test_new.py": ""})
-    assert plots.commit(checkout) == {"commit": head, "dirty": False}
+    assert provenance.commit(checkout) == {"commit": head, "dirty": False}
 
 
 @pytest.mark.parametrize(
@@ -163,33 +164,33 @@ def test_what_is_written_during_a_run_leaves_the_code_clean(checkout):
 )
 def test_other_code_is_said(checkout, file, text):
     write(checkout, **{file: text})
-    assert plots.commit(checkout)["dirty"]
+    assert provenance.commit(checkout)["dirty"]
     git(checkout, "add", ".")
-    assert plots.commit(checkout)["dirty"]
+    assert provenance.commit(checkout)["dirty"]
     git(checkout, "commit", "-qm", "y")
-    assert plots.commit(checkout) == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
+    assert provenance.commit(checkout) == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
 
 
 @pytest.mark.parametrize("file", ["deda_fp/view/plots.py", "notebooks/a.ipynb"])
 def test_code_that_is_gone_is_said(checkout, file):
     (checkout / file).unlink()
-    assert plots.commit(checkout)["dirty"]
+    assert provenance.commit(checkout)["dirty"]
 
 
 def test_no_commit_of_another_repository(checkout, tmp_path, monkeypatch):
     write(checkout / ".venv/site-packages", **FILES)
-    assert plots.commit(checkout / ".venv/site-packages") is None  # inside somebody's checkout
+    assert provenance.commit(checkout / ".venv/site-packages") is None  # inside somebody's checkout
     (tmp_path / "other").mkdir()
     git(tmp_path / "other", "init", "-q")
     git(tmp_path / "other", "commit", "-q", "--allow-empty", "-m", "other")
     head = git(checkout, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))  # as in a hook
-    assert plots.commit(checkout) == {"commit": head, "dirty": False}
+    assert provenance.commit(checkout) == {"commit": head, "dirty": False}
 
 
 def test_no_commit_without_git(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert plots.commit(checkout) is None
+    assert provenance.commit(checkout) is None
 
 
 @pytest.mark.parametrize("name", ["", "../one", "a/b", "One", "one.png"])
@@ -316,7 +317,7 @@ def test_moves_that_come_faster_than_pictures_are_answered_together():
     async def move():
         for n in (2, 10, 100, 1000):
             panel.dials["n"].value = n
-        await asyncio.sleep(5 * panels.WAIT)
+        await asyncio.sleep(5 * WAIT)
 
     asyncio.run(move())
     assert [values["n"] for values in drawn] == [1000]
@@ -330,11 +331,11 @@ def test_scaled_equilibrium_is_the_equilibrium_at_one():
 
 
 def test_the_laboratory_answers_to_its_dials():
-    panel = panels.error_laboratory(br=0.01)
+    panel = error_panel.error_laboratory(br=0.01)
     assert panel.dials["br"].value == 0.01
     changes = dict(br=0.1, sl=0.03, cnf=0.1, decay=1.0, random=True)
     answers(panel, changes | dict(game="beach bar"))
     with pytest.raises(ValueError, match="br: expected one of"):
-        panels.error_laboratory(br=0.02)
+        error_panel.error_laboratory(br=0.02)
     with pytest.raises(ValueError, match="got 'foo'"):
-        panels.error_laboratory(foo=1)
+        error_panel.error_laboratory(foo=1)

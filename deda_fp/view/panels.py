@@ -1,115 +1,28 @@
-"""Interactive panels for notebooks: labelled dials above a picture whose axes keep still.
+"""The panels of the notebooks 00, 01, 02, 04, 05 and 08; that of 03 is in `deda_fp.view.error_panel`."""
 
-A move changes the artists of one figure and draws it again, in less than a tenth of a second; what is expensive to
-compute is kept. Moves that come in faster than pictures are answered together. In a stored notebook, where nothing
-runs, a panel is the picture of its first position.
-"""
-
-import asyncio
 import copy
-import io
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 
 from deda_fp.finite import lq_gain
-from deda_fp.theory.bounds import Constants, beach_constants, lq_constants
-from deda_fp.theory.laboratory import Dials, experiment
 from deda_fp.view import plots, rooms
+from deda_fp.view.panel import Panel, choice, row_of_axes, slider, whole
 from mfglib.exact import LQEquilibrium, lq_equilibrium, lq_fictitious_play
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import Grid
 from mfglib.exact.grid_learners import GridResponse
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import exploitability
-from mfglib.judge import of as judge_of
 from mfglib.policies import AffinePolicy
 from mfglib.populations import CellPopulation, Particles
 from mfglib.protocols import Exploitability, Population
 from mfglib.rollout import rollout
 from mfglib.schedules import constant
 from mfglib.seeds import Random, generator
-
-DPI, SHARPER = 96, 2  # a picture has more pixels than it shows, for screens that can show them
-WAIT = 0.02  # seconds in which later moves replace earlier ones
-
-
-class Panel(ipywidgets.VBox):
-    """`dials` by name, in rows of three, above a picture of `figure`, which `draw(**values)` changes.
-
-    The layout of the figure is settled once, so that axes keep still: `draw` changes data, colours and titles.
-    """
-
-    def __init__(self, figure: Figure, draw: Callable[..., None], dials: dict[str, ipywidgets.Widget]) -> None:
-        self.figure, self.canvas, self._draw, self.dials = figure, FigureCanvasAgg(figure), draw, dials
-        figure.set_dpi(DPI * SHARPER)
-        width = ipywidgets.Layout(width=f"{figure.get_figwidth() * DPI:.0f}px", max_width="100%")
-        self.picture = ipywidgets.Image(format="png", layout=width)
-        controls, self._waiting = list(dials.values()), False
-        rows = [ipywidgets.HBox(controls[i : i + 3]) for i in range(0, len(controls), 3)]
-        super().__init__([*rows, self.picture])
-        self.redraw()
-        figure.set_layout_engine("none")
-        for control in controls:
-            control.observe(self._moved, names="value")
-
-    def redraw(self) -> None:
-        """Draw what the dials say now."""
-        self._waiting = False
-        self._draw(**{name: dial.value for name, dial in self.dials.items()})
-        self.canvas.draw()
-        out = io.BytesIO()
-        Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB").save(out, "png", compress_level=1)
-        self.picture.value = out.getvalue()
-
-    def _moved(self, _: Any) -> None:
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:  # no kernel: at once
-            self.redraw()
-            return
-        if not self._waiting:
-            self._waiting = True
-            running.call_later(WAIT, self.redraw)
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """With the picture, for viewers that run nothing."""
-        bundle = super()._repr_mimebundle_(**options)
-        data = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        return {**data, "image/png": bytes(self.picture.value)}
-
-
-def slider(label: str, value: float, low: float, high: float, step: float) -> ipywidgets.FloatSlider:
-    """A labelled slider of numbers, whose range includes its first value."""
-    ends = {"min": min(low, value), "max": max(high, value)}
-    return ipywidgets.FloatSlider(value=value, step=step, description=label, **ends, **_LOOKS)
-
-
-def whole(label: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
-    """A labelled slider of whole numbers."""
-    return ipywidgets.IntSlider(value=value, min=low, max=high, description=label, **_LOOKS)
-
-
-def choice(label: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
-    """A labelled slider over given values."""
-    return ipywidgets.SelectionSlider(options=list(options), value=value, description=label, **_LOOKS)
-
-
-_LOOKS: dict[str, Any] = {"style": {"description_width": "170px"}, "layout": ipywidgets.Layout(width="370px")}
-
-
-def _axes(columns: int, width: float = 4.6, height: float = 3.3) -> tuple[Figure, list[Axes]]:
-    fig = Figure(figsize=(width * columns, height), layout="constrained")
-    return fig, list(np.atleast_1d(fig.subplots(1, columns)))
-
 
 # --- 00: the equilibrium
 
@@ -131,7 +44,7 @@ def equilibrium_explorer(share: float = 0.5, **parameters: Any) -> Panel:
     start = {"c_m": 1.0, "c_a": 0.1, "A_bar": 0.06, "x_target": 0.6, "share": share} | parameters
     dials = {n: slider(label, start[n], low, high, step) for n, (label, low, high, step) in SLIDERS.items()}
     t = np.arange(LinearQuadratic(**parameters).horizon + 1)
-    fig, (ax,) = _axes(1, 8.4)
+    fig, (ax,) = row_of_axes(1, 8.4)
     spread = ax.fill_between(t, 0 * t, 0 * t, color=plots.EXACT, alpha=0.18, linewidth=0)
     (mean,) = ax.plot(t, 0 * t, color=plots.EXACT, label="equilibrium, mean ± std")
     (other,) = ax.plot(t, 0 * t, color=plots.LEARNED, linestyle="--", label="mean if all play the share")
@@ -177,7 +90,7 @@ def schedule_explorer(iterations: int = 20, **parameters: Any) -> Panel:
         return 100 * play.exploitability / abs(lq_equilibrium(game).value)
 
     k = np.arange(iterations + 1)
-    fig, (ax,) = _axes(1, 8.4)
+    fig, (ax,) = row_of_axes(1, 8.4)
     (uniform,) = ax.plot(k, k + 1.0, color=plots.OTHER, marker=".", label="uniform: step 1/k")
     (stepped,) = ax.plot(k, k + 1.0, color=plots.PALETTE[0], marker=".", label="constant step η")
     ax.set(yscale="log", ylim=(1e-8, 1e4), xlabel="iteration k", ylabel="exploitability, % of the value", title=" ")
@@ -208,7 +121,7 @@ def iterations_explorer(
     """A run, iteration by iteration: density of the flow (K+1, len(times), n) and mean action of the average policy of
     the same shape at states x (n,), beside the exact ones (len(times), n), and exploitability (K+1,) so far."""
     K = len(exploitability) - 1
-    fig, (left, middle, right) = _axes(3, 3.9, 3.3)
+    fig, (left, middle, right) = row_of_axes(3, 3.9, 3.3)
     (crowd,) = left.plot(x, density[0, 0], color=plots.LEARNED, label="flow")
     (truth,) = left.plot(x, exact_density[0], label="exact", **plots.EXACT_LINE)
     (act,) = middle.plot(x, action[0, 0], color=plots.LEARNED, label="average policy")
@@ -234,77 +147,6 @@ def iterations_explorer(
     return Panel(fig, draw, {"k": whole("iteration k", K, 0, K), "time": choice("time t", times, times[-1])})
 
 
-# --- 03: errors
-
-DIALS = {  # name: label
-    "br": "best response (reward)",
-    "sl": "clone (action)",
-    "cnf": "flow (state)",
-}
-SIZES = [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3]
-ITERATIONS = {"linear-quadratic": 200, "beach bar": 60}  # as many as a panel computes within a second (decision V1)
-
-
-def error_laboratory(**start: float) -> Panel:
-    """Dials for the three errors of `deda_fp.theory.laboratory`, beside the exploitability that they lead to, the bound
-    that the theorem prints for them, and the mean error of the best responses.
-
-    `start`: first values, br, sl and cnf out of `SIZES`, decay in [0, 2].
-    """
-    for name, value in start.items():
-        if name not in (*DIALS, "decay"):
-            raise ValueError(f"start: expected one of {(*DIALS, 'decay')}, got {name!r}")
-        if name in DIALS and value not in SIZES:
-            raise ValueError(f"{name}: expected one of {SIZES}, got {value!r}")
-    dials: dict[str, ipywidgets.Widget] = {"game": ipywidgets.Dropdown(options=list(ITERATIONS), description="game")}
-    dials |= {name: choice(label, SIZES, start.get(name, 0.0)) for name, label in DIALS.items()}
-    dials["decay"] = slider("decay p of errors", start.get("decay", 0.0), 0.0, 2.0, 0.25)
-    dials["random"] = ipywidgets.Checkbox(value=False, description="random signs")
-    fig, (ax,) = _axes(1, 8.4, 3.6)
-    labels = {
-        "printed bound": dict(color=plots.PALETTE[3]),
-        "its term of best responses": dict(color=plots.PALETTE[3], linestyle=":"),
-        "with these errors": dict(color=plots.LEARNED),
-        "exact learners": plots.EXACT_LINE,
-    }
-    drawn = {label: ax.plot([1, 2], [1, 1], label=label, **style)[0] for label, style in labels.items()}
-    ax.set(xscale="log", yscale="log", xlim=(1, 300), ylim=(1e-4, 1e12), xlabel="iteration k", title=" ")
-    ax.set(ylabel="exploitability")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-
-    def draw(game: str, **chosen: Any) -> None:
-        table, bound, term = laboratory_curves(game, Dials(**chosen))
-        k, exact = table["iteration"], laboratory_curves(game, Dials())[0]
-        for label, y in zip(labels, (bound, term, table["e_true"], exact["e_true"]), strict=True):
-            drawn[label].set_data(k, y)
-        after = f"{table['e_true'].iloc[-1]:.4g}; the printed bound {bound[-1]:.2g}"
-        ax.set_title(f"exploitability after {ITERATIONS[game]} iterations: {after}")
-
-    return Panel(fig, draw, dials)
-
-
-@lru_cache(maxsize=500)
-def laboratory_curves(name: str, dials: Dials) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The laboratory's table without k = 0, and at each k >= 1 the theorem's printed bound with our constants, and the
-    part of it that best responses have; `name`: a key of `ITERATIONS`. NaN where the bound sums nothing (k = 1)."""
-    game, iterations = (LinearQuadratic() if name == "linear-quadratic" else BeachBar()), ITERATIONS[name]
-    table, constants = experiment(game, iterations, dials).iloc[1:], _constants(name)
-    i = np.arange(1, iterations)
-    size = (i + 1.0) ** -dials.decay  # of the errors in iteration i + 1
-    length = 2 * float(np.ptp(judge_of(game).grid.x.numpy())) / 2  # ε_sl is an integral over the states
-    ours = (i + 1) * dials.br * size
-    bracket = ours + constants.C1 * (dials.sl * length + dials.cnf) * size + constants.C2 / i
-    k = i + 1.0
-    return table, *(np.r_[np.nan, np.cumsum(part) / k] for part in (bracket, ours))
-
-
-@cache
-def _constants(name: str) -> Constants:
-    if name == "linear-quadratic":
-        return lq_constants(judge_of(LinearQuadratic()).grid, 0.3, 1.2)
-    return beach_constants(judge_of(BeachBar()).grid)
-
-
 # --- 04: one agent against the crowd of the beach
 
 
@@ -326,7 +168,7 @@ def beach_explorer(crowd: CellPopulation, game: BeachBar | None = None) -> Panel
         density = np.stack([played.population.density(t) for t in range(game.horizon + 1)])
         return density, np.vstack([mean, np.full(len(x), np.nan)]), played.value
 
-    fig, (left, right) = _axes(2)
+    fig, (left, right) = row_of_axes(2)
     (given,) = left.plot(x, x, label="the crowd", **plots.EXACT_LINE)
     (own,) = left.plot(x, x, color=plots.PALETTE[0], label="agents who best respond to it")
     (act,) = right.plot(x, x, color=plots.PALETTE[0])
@@ -362,7 +204,7 @@ def rooms_explorer(game: FourRooms, exact: CellPopulation, flow: Population, age
     def kernel(n: int, t: int) -> np.ndarray:
         return rooms.on_lattice(Particles(agents[:, :n]), domain, t, points, walls=True)
 
-    fig, axes = _axes(4, 2.9, 3.2)
+    fig, axes = row_of_axes(4, 2.9, 3.2)
     rooms.densities(axes[:3], domain, [domain.volume * exact.density(0), learned[0], kernel(100, 0)])
     rooms.plan(axes[3], domain)
     (path,) = axes[3].plot([], [], color=plots.LEARNED, marker=".", linewidth=1)
@@ -403,7 +245,7 @@ def crowd_explorer(game: LinearQuadratic, seed: int = 0) -> Panel:
         return rollout(game, eq.policy, n=n, generator=generator(seed, "panel", n), rewards=False).x[..., 0].numpy()
 
     gains = [lq_gain(game, eq.policy, n).value for n in numbers]
-    fig, (left, right) = _axes(2)
+    fig, (left, right) = row_of_axes(2)
     bars = left.stairs(np.zeros(len(bins) - 1), bins, fill=True, color=plots.PALETTE[0], alpha=0.4, label="N agents")
     (limit,) = left.plot(x, 0 * x, label="mean field", **plots.EXACT_LINE)
     right.loglog(numbers, gains, color="0.8", marker=".")
