@@ -210,7 +210,7 @@ def _publish(file: Path, target: Path) -> None:
         shutil.copyfile(file, part)
 
 
-# --- store and check
+# --- store
 
 
 def store(executed: list[Path], folder: Path) -> None:
