@@ -18,18 +18,23 @@ LEARNERS = {  # loaded when named; a new one is a line here, or an object passed
     "best_response": {
         "ppo": "mfglib.learn.ppo:PPO",
         "look-ahead": "mfglib.learn.lookahead:Lookahead",
+        "mirror": "mfglib.learn.mirror:Mirror",
         "sb3-ppo": "mfglib.adapters.sb3:SB3",
         "sb3-sac": "mfglib.adapters.sb3:SB3",
     },
     "average": {
         "cloned": "mfglib.learn.cloning:ClonedAverage",
         "episodes": "mfglib.learn.episodes:EpisodeAverage",
+        "cloned-corrective": "mfglib.learn.corrective:CorrectiveAverage",
+        "episodes-corrective": "mfglib.learn.corrective:CorrectiveEpisodes",
     },
     "population": {
         "flow": "mfglib.learn.flow:FlowPopulation",
         "agents": "mfglib.learn.agents:SimulatedAgents",
     },
 }
+
+CORRECTIVE = {"cloned": "cloned-corrective", "episodes": "episodes-corrective"}  # with the averaging "corrective"
 
 Sizes = dict[str, dict[str, Any]]
 
@@ -114,7 +119,7 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
     changes = {} if changes is None else changes
     if not isinstance(changes, dict) or not all(isinstance(fields, dict) for fields in changes.values()):
         raise ValueError(f"sizes: expected a table, learner -> fields, got {changes!r}")
-    known = ("networks", "ppo", "look-ahead", "sb3", "cloned", "flow", "agents", "certify")
+    known = ("networks", "ppo", "look-ahead", "mirror", "sb3", "cloned", "flow", "agents", "certify")
     if unknown := sorted(set(changes) - set(known), key=str):
         raise ValueError(f"sizes: expected names among {known}, got {', '.join(map(str, unknown))}")
     layers = [PRESETS[preset]]
@@ -127,7 +132,9 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
             layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
     layers += [changes]
     table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
-    table["episodes"] = table["cloned"]
+    table["mirror"] = {k: v for k, v in table["look-ahead"].items() if k != "temperature"} | table["mirror"]
+    for name in ("episodes", *CORRECTIVE.values()):
+        table[name] = table["cloned"]
     return table | {f"sb3-{a}": table["sb3"] | dict(algorithm=a) for a in ("ppo", "sac")}
 
 

@@ -8,6 +8,7 @@ from mfglib import presets
 from mfglib.arguments import checked
 from mfglib.checks import device_name, integer
 from mfglib.games.base import known_moves
+from mfglib.learn.corrective import Corrective
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.protocols import Game
 from mfglib.schedules import Averaging, averaging_of
@@ -67,11 +68,14 @@ def recipe_of(
         raise ValueError(f"algorithm: expected one of {tuple(presets.ALGORITHMS)}, got {algorithm!r}")
     names = presets.ALGORITHMS[algorithm] | dict(best_response="look-ahead" if known_moves(game) else "ppo")
     wanted = names | {part: learner for part, learner in wanted.items() if learner is not None}
+    averaging = Corrective() if isinstance(averaging, str) and averaging == "corrective" else averaging_of(averaging)
+    if isinstance(averaging, Corrective) and isinstance(wanted["average"], str):
+        wanted["average"] = presets.CORRECTIVE.get(wanted["average"], wanted["average"])
     table = presets.sizes(presets.resolve_preset("lecture") if preset is None else preset, game, sizes)
     return Recipe(
         game,
         wanted,
-        averaging_of(averaging),
+        averaging,
         table,
         integer("seed", seed, at_least=0, at_most=None),
         device_name("device", device),
