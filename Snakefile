@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from deda_fp.batch import INFERENCE, RUNS, SEEDS, STARTED_BY, THEORY, modules_of_run
+from deda_fp.batch import INFERENCE, RUNS, SEEDS, STARTED_BY, THEORY, learned_by, modules_of_run
 from mfglib.presets import ALGORITHMS
 from mfglib.sources import libraries, sources
 from deda_fp.freshness import figure_files, read, sources_hash, used_sources
@@ -136,9 +136,9 @@ rule train:
         directory=lambda wildcards, output: str(Path(output[0]).parent),
         preset=PRESET,
         libraries=lambda wildcards: libraries(sources(modules_of_run(wildcards.game, wildcards.variant), ROOT)),
-        kind=lambda wildcards: "--algorithm" if wildcards.variant in ALGORITHMS else "--averaging",
+        kind=lambda wildcards: "--algorithm {} --averaging {}".format(*learned_by(wildcards.variant)),
     shell:
-        "{PYTHON} -m mfglib train {wildcards.game} {params.kind} {wildcards.variant} --seed {wildcards.seed}"
+        "{PYTHON} -m mfglib train {wildcards.game} {params.kind} --seed {wildcards.seed}"
         " --preset {params.preset} --directory {params.directory} --overwrite"
 
 

@@ -70,7 +70,7 @@ def algorithms() -> Iterator[dict]:
     for game in GOAL:
         table = read_runs(ROOT / f"figures/data/{game}_runs.csv")
         for (algorithm, averaging), rows in table.groupby(["algorithm", "averaging"], sort=False):
-            label = f"{game}, {algorithm}" + (f", {averaging}" if game == "lq" else "")
+            label = f"{game}, {algorithm}" + (f", {averaging}" if game == "lq" or averaging != "uniform" else "")
             yield from rows_of(label, [reached(h, game) for _, h in rows.groupby("seed")])
             seconds = rows.filter(like="seconds_").sum()
             for step in (*STEPS, "judge"):

@@ -17,10 +17,15 @@ from mfglib.judge import of as judge_of
 from mfglib.presets import ALGORITHMS, PRESETS
 from mfglib.schedules import AVERAGING
 
+SCHEDULES = (*AVERAGING, "corrective")
+VARIANTS = (*ALGORITHMS, *SCHEDULES, *(f"{algorithm}-{name}" for algorithm in ALGORITHMS for name in SCHEDULES))
+
 
 def train(arguments: argparse.Namespace) -> None:
     end_with_pipeline()
-    K = iterations(arguments.game, arguments.preset) if arguments.iterations is None else arguments.iterations
+    K = arguments.iterations
+    if K is None:
+        K = iterations(arguments.game, arguments.preset, arguments.averaging)
     options = {n: getattr(arguments, n) for n in ("averaging", "seed", "preset", "directory", "overwrite")}
     solve(GAMES[arguments.game], arguments.algorithm, iterations=K, **options)
 
@@ -39,15 +44,16 @@ def errors(arguments: argparse.Namespace) -> None:
 
 def summary(arguments: argparse.Namespace) -> None:
     """One table of the histories of many runs, results/PRESET/GAME/VARIANT/seed-S/history.csv; a variant is a schedule
-    of averaging (of DEDA-FP) or an algorithm. Beside unbounded games, the exact fictitious play. Wall seconds go into a
-    table of their own (`deda_fp.batch.seconds_file`). Or one of their errors.csv."""
+    of averaging (of DEDA-FP), an algorithm, or both, as in algo-2-corrective. Beside unbounded games, the exact
+    fictitious play. Wall seconds go into a table of their own (`deda_fp.batch.seconds_file`). Or one of their
+    errors.csv."""
     tables = []
     for file in arguments.histories:
         if len(file.parts) < 4 or file.parts[-4] not in GAMES:
             raise ValueError(f"{file}: expected .../GAME/VARIANT/seed-S/history.csv, GAME one of {', '.join(GAMES)}")
         name, variant, seed = file.parts[-4:-1]
-        if variant not in (*ALGORITHMS, *AVERAGING) or not seed.removeprefix("seed-").isdigit():
-            known = ", ".join((*ALGORITHMS, *AVERAGING))
+        if variant not in VARIANTS or not seed.removeprefix("seed-").isdigit():
+            known = ", ".join(VARIANTS)
             raise ValueError(f"{file}: expected .../VARIANT/seed-S/..., VARIANT one of {known}, S a number")
         algorithm, averaging = learned_by(variant)
         labels = dict(game=name, algorithm=algorithm, averaging=averaging, seed=int(seed.removeprefix("seed-")))
@@ -58,7 +64,8 @@ def summary(arguments: argparse.Namespace) -> None:
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     timed = [name for name in table if name.startswith("seconds_")]
-    files = {arguments.output: table.drop(columns=timed)}
+    weights = [name for name in table if name.startswith("weight_")]  # they stay with the run
+    files = {arguments.output: table.drop(columns=timed + weights)}
     files |= {seconds_file(arguments.output): table[[*RUN, *timed]]} if timed else {}
     for file, columns in files.items():
         runs.write(file, columns.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -87,7 +94,7 @@ def main() -> None:
     one = commands.add_parser("train", help="train one run; killed, the same command goes on where it was")
     one.add_argument("game", choices=GAMES)
     one.add_argument("--algorithm", choices=ALGORITHMS, default="deda-fp")
-    one.add_argument("--averaging", choices=AVERAGING, default="uniform")
+    one.add_argument("--averaging", choices=SCHEDULES, default="uniform")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--preset", choices=PRESETS, default="lecture")
     one.add_argument("--iterations", type=int, help="K; by default the preset's")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mfglib.presets import ALGORITHMS, LEARNERS
+from mfglib.presets import ALGORITHMS, CORRECTIVE, LEARNERS
 
 STARTED_BY = "DEDA_FP_STARTED_BY"  # the process of the pipeline, in the environment of its jobs
 
@@ -18,8 +18,9 @@ GAMES = {  # name -> its module, and the learner of its best responses
 }
 
 SEEDS = {"smoke": range(2), "lecture": range(4), "paper": range(4)}
-# game: variants, which are schedules of averaging or algorithms
-RUNS = {"lq": ["uniform", "geometric"], **dict.fromkeys(["lq-bounded", "beach-bar", "four-rooms"], [*ALGORITHMS])}
+# game: variants, which are schedules of averaging (of DEDA-FP), algorithms, or both: "algo-1-corrective"
+RUNS = {"lq": ["uniform", "geometric"], **{game: [*ALGORITHMS] for game in ("lq-bounded", "beach-bar", "four-rooms")}}
+RUNS["beach-bar"] += [f"{algorithm}-corrective" for algorithm in ALGORITHMS]
 # Runs whose error terms are measured: game and variant.
 THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
 INFERENCE = ("inference.csv", "inference_flows.csv")  # tables of the speed of sampling
@@ -27,13 +28,19 @@ INFERENCE = ("inference.csv", "inference_flows.csv")  # tables of the speed of s
 
 def learned_by(variant: str) -> tuple[str, str]:
     """Algorithm and averaging of a variant."""
-    return (variant, "uniform") if variant in ALGORITHMS else ("deda-fp", variant)
+    if variant in ALGORITHMS:
+        return variant, "uniform"
+    algorithm, _, averaging = variant.rpartition("-")
+    return algorithm or "deda-fp", averaging
 
 
 def modules_of_run(game: str, variant: str) -> list[str]:
-    """The modules that a training run follows from; a variant is an algorithm, or a schedule of averaging."""
+    """The modules that a training run of a variant follows from."""
     module, response = GAMES[game]
-    names = ALGORITHMS[learned_by(variant)[0]] | dict(best_response=response)
+    algorithm, averaging = learned_by(variant)
+    names = ALGORITHMS[algorithm] | dict(best_response=response)
+    if averaging == "corrective":
+        names |= dict(average=CORRECTIVE[names["average"]])
     learners = [LEARNERS[part][name].partition(":")[0] for part, name in names.items()]
     return sorted({"mfglib.fictitious_play", "mfglib.schedules", module, *learners})
 

@@ -161,7 +161,7 @@ def processor() -> str:
 def _solve(game: str, variant: str, preset: str, seed: int, directory: Path, **options: Any) -> Solution:
     algorithm, averaging = learned_by(variant)
     options |= dict(averaging=averaging, preset=preset, seed=seed, directory=directory)
-    return solve(GAMES[game], algorithm, iterations=iterations(game, preset), **options)
+    return solve(GAMES[game], algorithm, iterations=iterations(game, preset, averaging), **options)
 
 
 def _begun(directory: Path) -> bool:

@@ -18,7 +18,6 @@ LEARNERS = {  # loaded when named; a new one is a line here, or an object passed
     "best_response": {
         "ppo": "mfglib.learn.ppo:PPO",
         "look-ahead": "mfglib.learn.lookahead:Lookahead",
-        "mirror": "mfglib.learn.mirror:Mirror",
         "sb3-ppo": "mfglib.adapters.sb3:SB3",
         "sb3-sac": "mfglib.adapters.sb3:SB3",
     },
@@ -96,6 +95,8 @@ LECTURE: dict[int, Sizes] = {
         "certify": dict(every=5),
     },
 }
+# With corrective weights rough first best responses are forgiven (decision S9).
+CORRECTED: dict[int, Sizes] = {1: {"look-ahead": dict(first_steps=120)}, 2: {}}
 
 
 def resolve_preset(preset: str) -> str:
@@ -106,8 +107,10 @@ def resolve_preset(preset: str) -> str:
     return name
 
 
-def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
+def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, corrective: bool = False) -> Sizes:
     """The sizes of a preset for `game`, with `changes` on top: learner, "networks" or "certify" -> fields.
+
+    `corrective`: for averages with corrective weights.
 
     "cloned" also sizes Algo. 1's clones, and "sb3" both algorithms of Stable-Baselines3.
     Raises ValueError for an unknown preset or name.
@@ -119,7 +122,7 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
     changes = {} if changes is None else changes
     if not isinstance(changes, dict) or not all(isinstance(fields, dict) for fields in changes.values()):
         raise ValueError(f"sizes: expected a table, learner -> fields, got {changes!r}")
-    known = ("networks", "ppo", "look-ahead", "mirror", "sb3", "cloned", "flow", "agents", "certify")
+    known = ("networks", "ppo", "look-ahead", "sb3", "cloned", "flow", "agents", "certify")
     if unknown := sorted(set(changes) - set(known), key=str):
         raise ValueError(f"sizes: expected names among {known}, got {', '.join(map(str, unknown))}")
     layers = [PRESETS[preset]]
@@ -127,12 +130,12 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None) -> Sizes:
         dimension, components = min(game.state_dim, 2), 5 if game.action_dim == 1 else 12
         layers += [{"networks": dict(frequencies=4), "cloned": dict(components=components, min_std=1e-2)}]
         layers += [BOUNDED[dimension]]
-        layers += [LECTURE[dimension]] if preset == "lecture" else []
+        if preset == "lecture":
+            layers += [LECTURE[dimension], *([CORRECTED[dimension]] if corrective else [])]
         if not getattr(game, "uses_density", True):  # plain best responses do not jump, and runs are short
             layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
     layers += [changes]
     table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
-    table["mirror"] = {k: v for k, v in table["look-ahead"].items() if k != "temperature"} | table["mirror"]
     for name in ("episodes", *CORRECTIVE.values()):
         table[name] = table["cloned"]
     return table | {f"sb3-{a}": table["sb3"] | dict(algorithm=a) for a in ("ppo", "sac")}

@@ -69,9 +69,11 @@ def recipe_of(
     names = presets.ALGORITHMS[algorithm] | dict(best_response="look-ahead" if known_moves(game) else "ppo")
     wanted = names | {part: learner for part, learner in wanted.items() if learner is not None}
     averaging = Corrective() if isinstance(averaging, str) and averaging == "corrective" else averaging_of(averaging)
-    if isinstance(averaging, Corrective) and isinstance(wanted["average"], str):
+    corrective = isinstance(averaging, Corrective)
+    if corrective and isinstance(wanted["average"], str):
         wanted["average"] = presets.CORRECTIVE.get(wanted["average"], wanted["average"])
-    table = presets.sizes(presets.resolve_preset("lecture") if preset is None else preset, game, sizes)
+    preset = presets.resolve_preset("lecture") if preset is None else preset
+    table = presets.sizes(preset, game, sizes, corrective=corrective)
     return Recipe(
         game,
         wanted,

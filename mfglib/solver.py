@@ -70,8 +70,11 @@ def solve(
     Args:
         algorithm: "deda-fp" (paper, Algo. 3), or the baselines "algo-1" and "algo-2": names of the three learners.
         iterations: K, the number of best responses.
-        averaging: "uniform" (the paper's steps 1/k), "linear" (2/(k+1)), "geometric" (constant 1/2), or an object with
-            `weights(k)`, such as `mfglib.schedules.constant(0.3)`.
+        averaging: "uniform" (the paper's steps 1/k), "linear" (2/(k+1)), "geometric" (constant 1/2), an object with
+            `weights(k)`, such as `mfglib.schedules.constant(0.3)`, or "corrective": the weights of an equilibrium of
+            the game restricted to the best responses so far, in columns weight_1, ... of `history`; for bounded games
+            whose moves ignore the population and whose rewards are a function of (t, x, a) plus one of (t, x, μ)
+            (`mfglib.learn.corrective`).
         best_response: "ppo", "look-ahead" (bounded games), or "sb3-sac", "sb3-ppo" of Stable-Baselines3 (extra `rl`);
             None looks ahead where the game can be looked ahead, else takes PPO.
         average: "cloned" or "episodes". population: "flow" or "agents". None: those of the algorithm.

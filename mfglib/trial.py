@@ -1,7 +1,6 @@
 """A trial of a game by some agents, before anything is built: what is wrong with it (`check_game`), and what it does
 (`behaviour`), by which one game is told from another."""
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,28 +50,6 @@ def same_behaviour(one: dict[str, list[float]], other: dict[str, list[float]]) -
         return False
     pairs = ((one[name], other[name]) for name in one)
     return all(abs(a - b) <= 1e-5 * max(size, other_size) for (a, size), (b, other_size) in pairs)
-
-
-def separable(game: Game) -> bool:
-    """Whether moves ignore the population and rewards split as r_t(x, a, μ) = c_t(x, a) + f_t(x, μ): by the game's own
-    word, its member `separable`, or else as its agents find it with two actions each, against two populations."""
-    said = getattr(game, "separable", None)
-    if said is not None:
-        return bool(said)
-    with torch.no_grad(), torch_defaults():
-        trial = _Trial(game)
-        mean, cov = trial.population.mean(0), trial.population.cov
-        crowds = trial.population, GaussianPath((mean + cov[0].diagonal().sqrt()).expand(len(cov), -1), 2 * cov)
-        actions, answers = (trial.a, trial.a.flip(0)), []
-        for trial.a, trial.population in itertools.product(actions, crowds):
-            answers.append(dict(trial.answers()))
-    for name, value in answers[0].items():
-        one, other = (a[name].double() - b[name].double() for a, b in (answers[:2], answers[2:]))  # between crowds
-        if name.startswith("step"):
-            other = torch.zeros_like(one)
-        if (one - other).abs().max() > 1e-5 * value.abs().max():
-            return False
-    return True
 
 
 def _projected(name: str, value: Tensor) -> list[float]:

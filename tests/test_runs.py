@@ -22,6 +22,10 @@ RUNS = [dict(algorithm=a, best_response=r) for a in ("algo-1", "algo-2", "deda-f
 # here the population moves agents, so that what looks ahead depends on the one that it faces
 RUNS += [dict(game=LinearQuadratic(horizon=3, A_bar=0.5, x_bound=1.0, a_bound=0.2))]
 RUNS += [dict(algorithm="algo-1", averaging="linear"), dict(averaging=constant(0.3))]
+RUNS += [
+    dict(algorithm=a, averaging="corrective", best_response=r)
+    for a, r in (("algo-1", "ppo"), ("deda-fp", "look-ahead"))
+]
 RUNS += [dict(best_response="ppo", sizes={"ppo": dict(temperature=0.5), "cloned": dict(capacity=100)})]
 
 

@@ -56,21 +56,30 @@ class GridResponse(TensorState):
 
 
 class MirrorResponse(TensorState):
-    """Mirror descent: π_k ∝ exp Σ_k Q_k / (τ √k), with Q_k of the policy before (Perolat et al., arXiv 2103.00623)."""
+    """Mirror descent: π_k ∝ exp Σ_k Q_k / (τ √k), with Q_k of the policy before (Perolat et al., arXiv 2103.00623).
 
-    def __init__(self, grid: Grid, temperature: float) -> None:
-        self.grid, self.temperature, self.total = grid, temperature, torch.zeros_like(still(grid).shares)
+    With `momentum`, Nesterov's (1983), π_k ∝ exp L_k, where L_k = L_{k−1} + β_k (L_{k−1} − L_{k−2}) + Q_k / τ_t,
+    β_k = (k − 1)/(k + 2), and τ_t = τ (T − t)/T, since less is at stake the later it is.
+    """
+
+    def __init__(self, grid: Grid, temperature: float, momentum: bool = False) -> None:
+        self.grid, self.temperature, self.momentum = grid, max(temperature, 1e-12), momentum
+        self.total = self.before = torch.zeros_like(still(grid).shares)
         self.policy = TablePolicy.on_lattice(grid, self.total.softmax(2))
 
     def fit(self, population: CellPopulation, k: int, random: Random) -> dict[str, float]:
-        rate = 1 / (max(self.temperature, 1e-12) * math.sqrt(k))
+        T, shares = self.grid.game.horizon, self.policy.shares
+        beta = (k - 1) / (k + 2) if self.momentum else 0.0
+        new = torch.lerp(self.before, self.total, 1 + beta)
 
         def evaluate(t: int, q: Tensor) -> Tensor:
-            self.total[t] += rate * (q - q.amax(1, keepdim=True))
-            return (self.policy.shares[t] * q).sum(1)
+            tau = self.temperature * ((T - t) / T if self.momentum else math.sqrt(k))
+            new[t] += (q - q.amax(1, keepdim=True)) / tau
+            return (shares[t] * q).sum(1)
 
         backward(self.grid, population, evaluate)
-        self.policy = TablePolicy.on_lattice(self.grid, self.total.softmax(2))
+        self.before, self.total = self.total, new
+        self.policy = TablePolicy.on_lattice(self.grid, new.softmax(2))
         return {}
 
 

@@ -6,6 +6,7 @@ corrective Frank–Wolfe (Jaggi, ICML 2013); policy-space response oracles with 
 """
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,16 +20,18 @@ from mfglib.games.cells import Cells
 from mfglib.learn.cloning import ClonedAverage, CloningConfig, Memory
 from mfglib.learn.episodes import EpisodeAverage
 from mfglib.learn.networks import Networks
-from mfglib.populations import CellPopulation, Repeated
+from mfglib.populations import CellPopulation, GaussianPath, Repeated
 from mfglib.protocols import BestResponse, Game, Population, TensorState
 from mfglib.rollout import rollout
-from mfglib.seeds import Random
-from mfglib.trial import separable
+from mfglib.seeds import Random, torch_defaults
+from mfglib.trial import _Trial
 
 CELLS = {1: 50, 2: 20}  # along the longest side
+DRAWS = 16  # of each agent's step (decision S9)
 FINEST = 4  # times as many are tried where walls ask for it
-TOLERANCE = 1e-4  # of the range of what best responses earn
-STEPS = 500  # most of a solution
+TOLERANCE = 1e-3  # of the range of what best responses earn
+SAME = 1e-5  # of the largest answer: float32 rounds
+STEPS = 1000  # most of a solution
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class RestrictedGame(TensorState):
     agents.
 
     Raises ValueError for a game without a `domain` of one or two dimensions, and for one that is not such a game
-    (`mfglib.trial.separable`).
+    (`separable`).
     """
 
     def __init__(self, game: Game, cells: int | None = None) -> None:
@@ -75,20 +78,27 @@ class RestrictedGame(TensorState):
         return self.solution.numpy()
 
     @torch.no_grad()
-    def add(self, x: Tensor, a: Tensor) -> None:
-        """Solve the game with one more best response, of which x: (T+1, n, d) and a: (T, n, k) are a roll-out."""
-        found = torch.stack([self.grid.find(states).cpu() for states in x])
-        counts = torch.stack([torch.bincount(cells[cells >= 0], minlength=len(self.grid.x)) for cells in found])
-        crowd, earned = CellPopulation(self.grid, counts.double() / x.shape[1]), 0.0
+    def add(self, x: Tensor, a: Tensor, generator: torch.Generator) -> None:
+        """Solve the game with one more best response, of which x: (T+1, n, d) and a: (T, n, k) are a roll-out. Where
+        its agents are is counted over several draws of each one's last step."""
+        game, n, seen, earned = self.game, x.shape[1], CellPopulation(self.grid, self._shares(x)), 0.0
+        drawn = [torch.stack([game.initial(n, generator) for _ in range(DRAWS)])]
         for t, actions in enumerate(a):
-            acted, still = (self.game.reward(t, x[t], v, crowd) for v in (actions, torch.zeros_like(actions)))
+            drawn.append(torch.stack([game.step(t, x[t], actions, seen, generator) for _ in range(DRAWS)]))
+            acted, still = (game.reward(t, x[t], v, seen) for v in (actions, torch.zeros_like(actions)))
             earned += (acted - still).double().mean().item()
         require_finite("averaging: what the best response earns", earned)
-        self.mass = torch.cat([self.mass, crowd.mass[None]])
+        self.mass = torch.cat([self.mass, self._shares(torch.stack(drawn).flatten(1, 2))[None]])
         self.earned = torch.cat([self.earned, self.earned.new_tensor([earned])])
         k = len(self.earned)
         start = torch.cat([self.solution * (1 - 1 / k), self.earned.new_tensor([1 / k])])
         self.solution = equilibrium_weights(self.payoffs, start)
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """Of agents x: (T+1, n, d), in the cells: (T+1, m)."""
+        found = [self.grid.find(states).cpu() for states in x]
+        counts = torch.stack([torch.bincount(cells[cells >= 0], minlength=len(self.grid.x)) for cells in found])
+        return counts.double() / x.shape[1]
 
     @torch.no_grad()
     def payoffs(self, w: Tensor) -> Tensor:
@@ -111,9 +121,15 @@ def equilibrium_weights(
     The extragradient method, with steps that adapt (Korpelevich, 1976; Khobotov, 1987). It asks for no potential, and
     converges where agents avoid each other.
     """
+
+    def earned(w: Tensor) -> Tensor:
+        U = payoffs(w)
+        require_finite("averaging: what best responses earn", *U.tolist())
+        return U
+
     best, least, eta = w, math.inf, 0.0
     for _ in range(steps):
-        U = payoffs(w)
+        U = earned(w)
         gap, spread = float(U.max() - w @ U), float(U.max() - U.min())
         if gap < least:
             best, least = w, gap
@@ -122,7 +138,7 @@ def equilibrium_weights(
         eta = 1.5 * eta or 1 / spread
         while True:  # until what is earned changes by less than the weights do
             half = project(w + eta * U)
-            change, moved = payoffs(half) - U, half - w
+            change, moved = earned(half) - U, half - w
             if eta * change.norm() <= 0.9 * moved.norm():
                 break
             eta /= 2
@@ -137,12 +153,34 @@ def project(v: Tensor) -> Tensor:
     return (v - excess[(ordered > excess).nonzero()[-1, 0]]).clamp_min(0)
 
 
+def separable(game: Game) -> bool:
+    """Whether moves ignore the population and rewards split as r_t(x, a, μ) = c_t(x, a) + f_t(x, μ): by the game's own
+    word, its member `separable`, or else as some agents find it with two actions each, against two populations."""
+    said = getattr(game, "separable", None)
+    if said is not None:
+        return bool(said)
+    with torch.no_grad(), torch_defaults():
+        trial, answers = _Trial(game), []
+        mean, cov = trial.population.mean(0), trial.population.cov
+        crowds = trial.population, GaussianPath((mean + cov[0].diagonal().sqrt()).expand(len(cov), -1), 2 * cov)
+        for actions, crowd in itertools.product((trial.a, trial.a.flip(0)), crowds):
+            trial.a, trial.population = actions, crowd
+            answers.append(dict(trial.answers()))
+    for name, value in answers[0].items():
+        one, other = (a[name].double() - b[name].double() for a, b in (answers[:2], answers[2:]))  # between crowds
+        if name.startswith("step"):
+            other = torch.zeros_like(one)
+        if (one - other).abs().max() > SAME * value.abs().max():
+            return False
+    return True
+
+
 def _cells(game: Game, cells: int | None) -> Cells:
     domain = getattr(game, "domain", None)
     if domain is None or domain.state_dim not in CELLS:
         raise ValueError(
-            f"averaging: 'corrective' needs a game with a `domain` of one or two dimensions, got {game!r}; try 'linear' "
-            f"or 'geometric'"
+            f"averaging: 'corrective' needs a game with a `domain` of one or two dimensions, got {game!r}; "
+            f"try 'linear' or 'geometric'"
         )
     if not separable(game):
         raise ValueError(
@@ -165,7 +203,7 @@ class _ShownMemory(Memory):
         self.restricted = restricted
 
     def add(self, x: Tensor, a: Tensor, iteration: int, generator: torch.Generator) -> None:
-        self.restricted.add(x, a)
+        self.restricted.add(x, a, generator)
         super().add(x, a, iteration, generator)
 
 
@@ -213,10 +251,9 @@ class CorrectiveEpisodes(EpisodeAverage):
     def update(self, response: BestResponse, population: Population, k: int, random: Random) -> dict[str, float]:
         losses = super().update(response, population, k, random)
         if len(self.averaging.solution) < k:  # it was not cloned, so nobody has followed it
-            n = self.config.agents
-            options = dict(n=n, generator=random("memory"), rewards=False)
+            options = dict(n=self.config.agents, generator=random("memory"), rewards=False)
             play = rollout(self.cloned.game, response.policy, population, **options)
-            self.averaging.add(play.x, play.a)
+            self.averaging.add(play.x, play.a, random("memory keys"))
         return losses | _named(self.averaging)
 
     def state(self) -> dict[str, Tensor]:

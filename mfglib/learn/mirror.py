@@ -14,12 +14,12 @@ Nesterov, 1983 (momentum).
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
 from mfglib.checks import require_finite, require_positive
+from mfglib.games.base import clip
 from mfglib.games.cells import Cells
 from mfglib.games.domain import Domain
 from mfglib.learn.lookahead import (
@@ -27,17 +27,14 @@ from mfglib.learn.lookahead import (
     LookaheadConfig,
     LookaheadPolicy,
     PostDecisionValues,
-    _pushed,
     _regress,
     candidates,
 )
-from mfglib.games.base import clip, known_moves
 from mfglib.learn.networks import Networks, unit_of
 from mfglib.populations import Repeated
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.schedules import budget
 from mfglib.seeds import Random
-from mfglib.trial import separable
 
 CELLS = {1: 400, 2: 80}  # of a table, along the longest side
 
@@ -132,6 +129,20 @@ def ahead(game: Game, population: Population, t: int, x: Tensor, a: Tensor) -> t
     return game.reward(t, each, a, crowd).to(x).view(-1, M), game.moved(t, each, a, crowd)
 
 
+@torch.no_grad()
+def _refit(net: nn.Sequential, features: Tensor, target: Tensor) -> None:
+    """The last layer that fits all targets best, by least squares, held to what it was where they say little."""
+    last = net[-1]
+    h = net[:-1](features)
+    h = torch.cat([h, torch.ones_like(h[:, :1])], 1).double()
+    before = torch.cat([last.weight[0], last.bias]).double()
+    gram, left = h.T @ h, target.double() - h @ before
+    gram += 1e-4 * gram.diagonal().mean() * torch.eye(len(gram))
+    after = before + torch.linalg.solve(gram, h.T @ left)
+    last.weight.copy_(after[None, :-1])
+    last.bias.copy_(after[-1:])
+
+
 class Mirror(ModuleState, nn.Module):
     Config = MirrorConfig
 
@@ -154,12 +165,17 @@ class Mirror(ModuleState, nn.Module):
             inside = round(config.uniform_share * config.states)
             crowd = population.sample(t + 1, config.states - inside, generator)
             z = torch.cat([game.domain.uniform(inside, generator), crowd])
-            x = _pushed(game, z, generator)
-            target = torch.cat([self._values(t + 1, part, W, generator) for part in x.split(CHUNK)])
+            noise = game.noise.draw(len(z), generator, z.dtype)
+            target = torch.zeros(len(z))
+            for e in (noise, -noise):  # antithetic
+                x = game.domain.move(z, e)
+                target += torch.cat([self._values(t + 1, part, W, generator) for part in x.split(CHUNK)]) / 2
             require_finite("best response: the rewards", target)
             values.shift[t], values.unit[t] = target.mean(), unit_of(target.std(), target.mean())
             target = (target - values.shift[t]) / values.unit[t]
-            losses.append(_regress(values.nets[t], values.features(z), target, config, steps, generator))
+            features = values.features(z)
+            losses.append(_regress(values.nets[t], features, target, config, steps, generator))
+            _refit(values.nets[t], features, target)
             with torch.no_grad():
                 W[t] = mirror.table.lattice(values(t, mirror.table.x))
         mirror.add(W, k, config.momentum)

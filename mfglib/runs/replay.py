@@ -10,6 +10,7 @@ from torch import nn
 
 from mfglib.arguments import checked
 from mfglib.fictitious_play import Step
+from mfglib.learn.corrective import Corrective
 from mfglib.protocols import Game
 from mfglib.recipes import PARTS, Recipe
 from mfglib.runs.directory import read_learners, read_settings
@@ -46,7 +47,8 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     wanted, learners = settings["wanted"] | {part: own[part] for part in PARTS if part in own}, settings["learners"]
     for part in [part for part in PARTS if wanted[part] is None]:
         raise ValueError(f"{part}: expected the object that the run was made with, a {learners[part]['class']}")
-    averaging = own.get("averaging") or Steps(**settings["averaging"]["attributes"])
+    kind = Corrective if settings["averaging"]["class"].endswith(":Corrective") else Steps
+    averaging = own.get("averaging") or kind(**settings["averaging"]["attributes"])
     sizes = {settings["wanted"][part]: learners[part]["config"] for part in PARTS}
     sizes["networks"] = settings["networks"]
     recipe = Recipe(game, wanted, averaging, sizes, settings["seed"], settings["device"])
