@@ -20,7 +20,7 @@ from filelock import FileLock
 from deda_fp.batch import INFERENCE, RUNS, SEEDS, THEORY, learned_by, modules_of_learners, modules_of_run
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
-from mfglib.presets import resolve_preset
+from mfglib.presets import ALGORITHMS, resolve_preset
 from mfglib.runs.directory import iteration_of, newest, read_learners
 from mfglib.runs.files import Parts
 from mfglib.solver import Solution
@@ -53,6 +53,17 @@ def stored_run(game: str, variant: str, *, preset: str = PRESET, seed: int = 0, 
             print(f"{game}, {variant}, seed {seed}: {reason}")
         print(f"{game}, {variant}, seed {seed}: no finished run belongs to this code, so it is trained now")
         return _solve(game, variant, preset, seed, directory, overwrite=True)
+
+
+def grid_bias(game: str, cells: int) -> dict[int, float]:
+    """t -> how far, in total variation, the exact equilibrium on a grid of so many cells is from agents of the
+    continuous game who follow its policy, as benchmarks/grid.py has measured it; KeyError if it has not."""
+    rows = json.loads((ROOT / "figures/data/grid_benchmark.json").read_text(encoding="utf-8"))
+    head, tail = f"{game}, equilibrium, {cells} cells, t = ", ": total variation"
+    found = {r["measure"]: r["value"] for r in rows if r["measure"].startswith(head) and r["measure"].endswith(tail)}
+    if not found:
+        raise KeyError(f"figures/data/grid_benchmark.json has no rows of {head[:-6]}: run benchmarks/grid.py")
+    return {int(name.removeprefix(head).removesuffix(tail)): value for name, value in found.items()}
 
 
 def take(results: Path = RESULTS) -> list[str]:
@@ -183,7 +194,8 @@ def _made() -> dict[str, Any]:
 def _sampling(folder: Path) -> str:
     """What the tables of the speed of sampling follow from: code, and the learners that are sampled from."""
     scripts = sorted((ROOT / "benchmarks").glob("*inference*.py"))
-    seeds = [folder / game / variant / "seed-0" for game, variant in VARIANTS if game in SAMPLED]
+    sampled = [(game, variant) for game, variant in VARIANTS if game in SAMPLED and variant in ALGORITHMS]
+    seeds = [folder / game / variant / "seed-0" for game, variant in sampled]
     learners = [file.read_bytes() for seed in seeds for file in sorted(seed.glob("learners-*"))]
     runs_sampled = [hashlib.sha256(content).hexdigest()[:8] for content in learners]
     return "-".join([fingerprint(SAMPLING, texts=[f.read_text(encoding="utf-8") for f in scripts]), *runs_sampled])

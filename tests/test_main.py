@@ -14,7 +14,7 @@ import pytest
 
 import mfglib
 from deda_fp.__main__ import main
-from deda_fp.batch import STARTED_BY, read_runs, seconds_file
+from deda_fp.batch import STARTED_BY, learned_by, read_runs, seconds_file
 from deda_fp.catalogue import GAMES, iterations
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.presets import PRESETS
@@ -68,15 +68,17 @@ def test_seconds_have_a_table_of_their_own(call, tmp_path):
 
 def test_algorithms_are_variants_like_schedules(call, tmp_path):
     histories = []
-    for algorithm in ("algo-1", "deda-fp"):
-        directory = tmp_path / "smoke" / "beach-bar" / algorithm / "seed-3"
-        call("train", "beach-bar", "--algorithm", algorithm, "--seed", 3, "--preset", "smoke", "--directory", directory)
+    for variant in ("algo-1", "deda-fp", "deda-fp-corrective"):
+        directory = tmp_path / "smoke" / "beach-bar" / variant / "seed-3"
+        algorithm, averaging = learned_by(variant)
+        options = ("--algorithm", algorithm, "--averaging", averaging, "--seed", 3, "--preset", "smoke")
+        call("train", "beach-bar", *options, "--directory", directory)
         histories.append(directory / "history.csv")
     call("summary", *histories, "--output", tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv")
     assert list(table["algorithm"].unique()) == ["algo-1", "deda-fp"] and set(table["seed"]) == {3}
-    assert set(table["averaging"]) == {"uniform"} and "exact_exploitability" not in table
-    assert np.isfinite(table["exploitability"]).all()
+    assert list(table["averaging"].unique()) == ["uniform", "corrective"] and "exact_exploitability" not in table
+    assert np.isfinite(table["exploitability"]).all() and not table.filter(like="weight").size
 
 
 def test_preset_that_was_asked_for_decides_sizes_and_iterations_alike(call, tmp_path, monkeypatch):
@@ -98,7 +100,8 @@ def test_more_iterations_go_on_from_a_finished_run(call, tmp_path):
 
 
 def test_iterations_of_the_presets():
-    assert {iterations(game, "smoke") for game in GAMES} == {2}
+    assert {iterations(game, "smoke", averaging) for game in GAMES for averaging in ("uniform", "corrective")} == {2}
+    assert iterations("beach-bar", "lecture", "corrective") == 20 < iterations("beach-bar", "lecture")
     for game in GAMES:
         more = iterations(game, "paper") - iterations(game, "lecture")
         assert more > 0 if game == "four-rooms" else more == 0

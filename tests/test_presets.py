@@ -21,6 +21,8 @@ KNOWN = {
     "agents",
     "certify",
     "episodes",
+    "cloned-corrective",
+    "episodes-corrective",
     "sb3-ppo",
     "sb3-sac",
 }

@@ -176,3 +176,12 @@ def test_tables_of_figures_are_summaries_of_the_stored_runs(game):
                 common = [name for name in history if name in mine]
                 pd.testing.assert_frame_equal(mine[common], history[common], rtol=1e-5, check_dtype=False)
     assert set(PRESETS) == set(store.SEEDS)
+
+
+def test_the_bias_of_a_grid_is_that_of_the_benchmark():
+    rows = {r["measure"]: r["value"] for r in json.loads((store.ROOT / "figures/data/grid_benchmark.json").read_text())}
+    bias = store.grid_bias("four-rooms", 40)
+    assert list(bias) == [1, 2, 5, 10, 20]
+    assert bias[20] == rows["four-rooms, equilibrium, 40 cells, t = 20: total variation"]
+    with pytest.raises(KeyError, match="no rows of four-rooms, equilibrium, 41 cells: run benchmarks/grid.py"):
+        store.grid_bias("four-rooms", 41)
