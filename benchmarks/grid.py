@@ -1,8 +1,8 @@
 """How far a game on a grid is from the game: agents who follow the grid's equilibrium policy, and its population.
 
 In 4-rooms, on 20, 40 and 80 cells, on the beach and in the bounded LQ game, on 50, 100 and 200: the total variation
-(counted on the coarsest) between 3.2 million simulated agents and the population that the grid says they are, and the noise of that count; and
-how long the equilibrium took one core.
+(counted on the coarsest) between 3.2 million simulated agents and the population that the grid says they are, and the
+noise of that count; and how long the equilibrium took one core.
 `--full` adds the random walk, whose policy is smooth. Some minutes, most of them for 4-rooms on 80 cells.
 """
 
