@@ -56,7 +56,8 @@ def test_a_finished_run_opened_again_is_the_same_solution(run):
     assert_same(tiny(directory=directory, **options), solution)
     assert contents(directory) == before
     short = tiny(directory=directory, **options | dict(iterations=2))  # its first iterations
-    pd.testing.assert_frame_equal(short.history, solution.history[:3], check_exact=True)
+    first = solution.history[:3].drop(columns="weight_3", errors="ignore")  # of the third best response
+    pd.testing.assert_frame_equal(short.history, first, check_exact=True)
     assert_same_step(list(replay(options["game"], directory))[2], short)
     assert contents(directory) == before
 
