@@ -35,7 +35,8 @@ REASONS = {
     r"beach-bar, deda-fp, corrective weights: last / first": "best responses react to every bump of the learned crowd: "
     "they leave 0.06 in the crowd that they face and 0.3 in the true one (notebook 04)",
     r"beach-bar, deda-fp, corrective weights: wall time": "the machine was 2 to 3 times slower than that of the others",
-    r"beach-bar, deda-fp, corrective weights: last / that": "corrective weights help all three alike",
+    r"beach-bar, deda-fp, corrective weights: last / that": "Algo 1 plays the mixture itself and meets simulated "
+    "agents: no clone and no flow that jitter from fit to fit",
     r"beach-bar, deda-fp: last / first": "early best responses stay in the uniform average; the number halves or "
     "doubles from one look to the next",
     r"beach-bar, deda-fp: wall time": "30 iterations at 3 s",

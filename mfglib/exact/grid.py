@@ -6,7 +6,7 @@ one table says where each displacement from each cell ends, the post-decision st
 the noise takes it from there. Value function and population use the same tables, so that J = ⟨mass, reward⟩ holds to
 rounding whichever way it is computed. The rounding adds a variance of at most h²/4 a step and coordinate. The observed
 order, in total variation between simulated agents and the grid's population in 4-rooms (benchmarks/grid.py), is below
-that: from 20 to 40 and from 40 to 80 cells 1.3 and 0.6 for equilibrium policies, which are sharp from cell to cell, and
+that: from 20 to 40 and from 40 to 80 cells 1.0 and 0.6 for equilibrium policies, which are sharp from cell to cell, and
 1.8 and 1.1 for a random walk.
 """
 
