@@ -179,7 +179,8 @@ def test_tables_of_figures_are_summaries_of_the_stored_runs(game):
 
 
 def test_the_bias_of_a_grid_is_that_of_the_benchmark():
-    rows = {r["measure"]: r["value"] for r in json.loads((store.ROOT / "figures/data/grid_benchmark.json").read_text())}
+    text = (store.ROOT / "figures/data/grid_benchmark.json").read_text(encoding="utf-8")
+    rows = {r["measure"]: r["value"] for r in json.loads(text)}
     bias = store.grid_bias("four-rooms", 40)
     assert list(bias) == [1, 2, 5, 10, 20]
     assert bias[20] == rows["four-rooms, equilibrium, 40 cells, t = 20: total variation"]
