@@ -33,7 +33,7 @@ REASONS = {
     r"lq, .*W1\(flow, equilibrium\)": "the policy: its mean action is off by the noise of PPO, and the equilibrium is "
     "only 0.058 wide; the flow is within 0.03 of the population that it is shown",
     r"beach-bar, deda-fp, corrective weights: last / first": "best responses react to every bump of the learned crowd: "
-    "they leave 0.06 in the crowd that they face and 0.3 in the true one (notebook 04)",
+    "the last one leaves 0.07 in the crowd that it faced and 0.34 in the true one (seed 0, notebook 04)",
     r"beach-bar, deda-fp, corrective weights: wall time": "the machine was 2 to 3 times slower than that of the others",
     r"beach-bar, deda-fp, corrective weights: last / that": "Algo 1 plays the mixture itself and meets simulated "
     "agents: no clone and no flow that jitter from fit to fit",
