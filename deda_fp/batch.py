@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mfglib.presets import ALGORITHMS, CORRECTIVE, LEARNERS
+from mfglib.presets import ALGORITHMS, AVERAGES, LEARNERS
 
 STARTED_BY = "DEDA_FP_STARTED_BY"  # the process of the pipeline, in the environment of its jobs
 
@@ -39,8 +39,8 @@ def modules_of_run(game: str, variant: str) -> list[str]:
     module, response = GAMES[game]
     algorithm, averaging = learned_by(variant)
     names = ALGORITHMS[algorithm] | dict(best_response=response)
-    if averaging == "corrective":
-        names |= dict(average=CORRECTIVE[names["average"]])
+    others = AVERAGES.get(averaging, {})
+    names = {part: others.get(name, name) for part, name in names.items()}
     learners = [LEARNERS[part][name].partition(":")[0] for part, name in names.items()]
     return sorted({"mfglib.fictitious_play", "mfglib.schedules", module, *learners})
 

@@ -17,13 +17,13 @@ ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25}
 LONG = {"four-rooms": 100}  # where more iterations still pay
 
 
-CORRECTIVE = 20  # as many do, where blunders are forgiven
+AVERAGED = {"corrective": 20, "mirror": 20}  # as many do, where blunders are forgiven
 
 
 def iterations(game: str, preset: str, averaging: str = "uniform") -> int:
     """K of a game of `GAMES`."""
     if preset == "smoke":
         return 2
-    if averaging == "corrective":
-        return CORRECTIVE
+    if averaging in AVERAGED:
+        return AVERAGED[averaging]
     return (LONG if preset == "paper" and game in LONG else ITERATIONS).get(game, 20)

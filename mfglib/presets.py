@@ -18,6 +18,7 @@ LEARNERS = {  # loaded when named; a new one is a line here, or an object passed
     "best_response": {
         "ppo": "mfglib.learn.ppo:PPO",
         "look-ahead": "mfglib.learn.lookahead:Lookahead",
+        "mirror": "mfglib.learn.mirror:Mirror",
         "sb3-ppo": "mfglib.adapters.sb3:SB3",
         "sb3-sac": "mfglib.adapters.sb3:SB3",
     },
@@ -26,6 +27,7 @@ LEARNERS = {  # loaded when named; a new one is a line here, or an object passed
         "episodes": "mfglib.learn.episodes:EpisodeAverage",
         "cloned-corrective": "mfglib.learn.corrective:CorrectiveAverage",
         "episodes-corrective": "mfglib.learn.corrective:CorrectiveEpisodes",
+        "last": "mfglib.learn.mirror:LastResponse",
     },
     "population": {
         "flow": "mfglib.learn.flow:FlowPopulation",
@@ -33,7 +35,11 @@ LEARNERS = {  # loaded when named; a new one is a line here, or an object passed
     },
 }
 
-CORRECTIVE = {"cloned": "cloned-corrective", "episodes": "episodes-corrective"}  # with the averaging "corrective"
+# What other learners the averaging asks for in place of those of an algorithm.
+AVERAGES = {
+    "corrective": {"cloned": "cloned-corrective", "episodes": "episodes-corrective"},
+    "mirror": {"look-ahead": "mirror", "ppo": "mirror", "cloned": "last", "episodes": "last"},
+}
 
 Sizes = dict[str, dict[str, Any]]
 
@@ -64,12 +70,13 @@ PRESETS: dict[str, Sizes] = {
 # Bounded games of one coordinate, and of two, at any preset; then at `lecture`. Plain best responses jump, and so they
 # are smoothed, by a temperature (decision S8).
 BOUNDED: dict[int, Sizes] = {
-    1: {"look-ahead": dict(temperature=0.2), "certify": dict(cells=200)},
+    1: {"look-ahead": dict(temperature=0.2), "mirror": dict(temperature=3.2), "certify": dict(cells=200)},
     # Rates that fall make 4-rooms less exploitable. On the beach, where best responses are far from the average, an
     # average that lags behind swings (decision S2).
     2: {
         "cloned": dict(decay_after=5),
         "look-ahead": dict(temperature=0.5),
+        "mirror": dict(temperature=4.0),
         "flow": dict(decay_after=5),
         "certify": dict(cells=40),
     },
@@ -95,8 +102,12 @@ LECTURE: dict[int, Sizes] = {
         "certify": dict(every=5),
     },
 }
-# With corrective weights rough first best responses are forgiven (decision S9).
-CORRECTED: dict[int, Sizes] = {1: {"look-ahead": dict(first_steps=120)}, 2: {}}
+# On top of `LECTURE`, by averaging. With corrective weights rough first best responses are forgiven (decision S9). Mirror
+# descent acts on the density of the last flow alone, so its errors count (decision S10).
+AVERAGED: dict[str, dict[int, Sizes]] = {
+    "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
+    "mirror": {1: {}, 2: {"flow": dict(steps=150, first_steps=400)}},
+}
 
 
 def resolve_preset(preset: str) -> str:
@@ -107,12 +118,13 @@ def resolve_preset(preset: str) -> str:
     return name
 
 
-def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, corrective: bool = False) -> Sizes:
+def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, averaging: str = "uniform") -> Sizes:
     """The sizes of a preset for `game`, with `changes` on top: learner, "networks" or "certify" -> fields.
 
-    `corrective`: for averages with corrective weights.
+    `averaging`: "corrective" and "mirror" have sizes of their own.
 
-    "cloned" also sizes Algo. 1's clones, and "sb3" both algorithms of Stable-Baselines3.
+    "cloned" also sizes Algo. 1's clones, "sb3" both algorithms of Stable-Baselines3, and "look-ahead" whatever "mirror"
+    does not say.
     Raises ValueError for an unknown preset or name.
     """
     from mfglib.games.base import known_moves
@@ -122,7 +134,7 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, correc
     changes = {} if changes is None else changes
     if not isinstance(changes, dict) or not all(isinstance(fields, dict) for fields in changes.values()):
         raise ValueError(f"sizes: expected a table, learner -> fields, got {changes!r}")
-    known = ("networks", "ppo", "look-ahead", "sb3", "cloned", "flow", "agents", "certify")
+    known = ("networks", "ppo", "look-ahead", "mirror", "sb3", "cloned", "last", "flow", "agents", "certify")
     if unknown := sorted(set(changes) - set(known), key=str):
         raise ValueError(f"sizes: expected names among {known}, got {', '.join(map(str, unknown))}")
     layers = [PRESETS[preset]]
@@ -131,12 +143,13 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, correc
         layers += [{"networks": dict(frequencies=4), "cloned": dict(components=components, min_std=1e-2)}]
         layers += [BOUNDED[dimension]]
         if preset == "lecture":
-            layers += [LECTURE[dimension], *([CORRECTED[dimension]] if corrective else [])]
+            layers += [LECTURE[dimension], AVERAGED.get(averaging, {}).get(dimension, {})]
         if not getattr(game, "uses_density", True):  # plain best responses do not jump, and runs are short
             layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
     layers += [changes]
     table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
-    for name in ("episodes", *CORRECTIVE.values()):
+    table["mirror"] = table["look-ahead"] | table["mirror"]
+    for name in ("episodes", *AVERAGES["corrective"].values()):
         table[name] = table["cloned"]
     return table | {f"sb3-{a}": table["sb3"] | dict(algorithm=a) for a in ("ppo", "sac")}
 

@@ -11,11 +11,12 @@ from mfglib.games.base import known_moves
 from mfglib.learn.corrective import Corrective
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.protocols import Game
-from mfglib.schedules import Averaging, averaging_of
+from mfglib.schedules import Averaging, averaging_of, constant
 from mfglib.seeds import isolated
 from mfglib.trial import check_game
 
 PARTS = ("best_response", "average", "population")
+SCHEMES = {"corrective": Corrective, "mirror": lambda: constant(1.0)}  # averagings beside the schedules
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ def recipe_of(
         raise ValueError(f"algorithm: expected one of {tuple(presets.ALGORITHMS)}, got {algorithm!r}")
     names = presets.ALGORITHMS[algorithm] | dict(best_response="look-ahead" if known_moves(game) else "ppo")
     wanted = names | {part: learner for part, learner in wanted.items() if learner is not None}
-    averaging = Corrective() if isinstance(averaging, str) and averaging == "corrective" else averaging_of(averaging)
-    corrective = isinstance(averaging, Corrective)
-    if corrective and isinstance(wanted["average"], str):
-        wanted["average"] = presets.CORRECTIVE.get(wanted["average"], wanted["average"])
+    scheme = averaging if isinstance(averaging, str) else "corrective" if isinstance(averaging, Corrective) else ""
+    averaging = SCHEMES[scheme]() if isinstance(averaging, str) and scheme in SCHEMES else averaging_of(averaging)
+    others = presets.AVERAGES.get(scheme, {})
+    wanted = {part: others.get(it, it) if isinstance(it, str) else it for part, it in wanted.items()}
     preset = presets.resolve_preset("lecture") if preset is None else preset
-    table = presets.sizes(preset, game, sizes, corrective=corrective)
+    table = presets.sizes(preset, game, sizes, averaging=scheme)
     return Recipe(
         game,
         wanted,

@@ -1,0 +1,189 @@
+"""Mirror descent with momentum, in place of best responses and averages (`mfglib.learn.mirror`)."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from contracts import assert_equal_states
+from helpers import gen
+
+from mfglib import exploitability, replay, solve
+from mfglib.exact import grid_fictitious_play
+from mfglib.exact.grid import Grid
+from mfglib.exact.grid_learners import OwnCrowd
+from mfglib.fictitious_play import fictitious_play
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.games.cells import Cells
+from mfglib.games.domain import Domain
+from mfglib.learn.mirror import RIDGE, LastResponse, Mirror, MirrorConfig, MirrorValues, Table, ahead, refit
+from mfglib.learn.networks import head, mlp
+from mfglib.policies import NoisePolicy
+from mfglib.populations import Particles
+from mfglib.recipes import recipe_of
+from mfglib.seeds import Random, isolated, torch_defaults
+
+BAR, ROOMS = BeachBar(horizon=3), FourRooms(horizon=3)
+
+
+@pytest.mark.parametrize(("game", "cells", "temperature"), [(BAR, 100, 3.2), (ROOMS, 20, 4.0)], ids=["beach", "rooms"])
+def test_iterations_are_those_of_the_exact_solver(game, cells, temperature):
+    """Learned values, against the population that the policy makes: iteration by iteration the exploitability of the
+    solver on the grid, which shares no code with the learner."""
+    K, scheme = 6, dict(method="momentum", temperature=temperature, cells=cells)
+    exact = grid_fictitious_play(game, K, **scheme).history["exploitability"]
+    sizes = {"mirror": dict(temperature=temperature, first_steps=300, steps=100, states=2048, batch=256, candidates=81)}
+    sizes["mirror"]["acting_candidates"] = 81
+    recipe = recipe_of(game, averaging="mirror", preset="smoke", sizes=sizes | {"networks": dict(hidden=(64, 64))})
+    learners = recipe.build() | dict(population=OwnCrowd(Grid(game, cells)))
+    with torch_defaults():
+        steps = itertools.islice(fictitious_play(*learners.values()), K + 1)
+        learned = [exploitability(game, step.policy, cells=cells, error=False).value for step in steps]
+    np.testing.assert_allclose(learned[1:], exact[1:], atol=0.03 * exact[0], rtol=0.15)
+    assert learned[-1] < 0.2 * learned[0]
+
+
+
+
+def test_momentum_is_nesterovs():
+    """C and S follow the recursion of L, so that L_k = (C_k r + S_k) / τ_t, by hand for random rewards and values."""
+    values, random = MirrorValues(BAR, MirrorConfig(temperature=2.0)), gen()
+    reward = torch.randn(7, generator=random)
+    before = now = torch.zeros(3, 7)
+    tau = torch.tensor([2.0, 4 / 3, 2 / 3])[:, None]
+    cells = torch.arange(7)
+    for k in range(1, 6):
+        W = torch.randn(values.S.shape, generator=random)
+        values.add(W, k)
+        before, now = now, now + (k - 1) / (k + 2) * (now - before) + (reward + W[:, cells]) / tau
+        ours = torch.stack([values.logits(t, reward, values.S[t, cells]) for t in range(3)])
+        torch.testing.assert_close(ours, now, atol=1e-4, rtol=1e-4)
+
+
+def test_a_table_is_exact_for_linear_functions_and_at_centres_for_all():
+    line, square = Table(Cells(Domain(-1.0, 3.0), 50)), Table(Cells(Domain([0.0, 1.0], [1.0, 3.0]), 20))
+    for table in (line, square):
+        d = table.x.shape[1]
+        slopes = torch.tensor([[2.0, -1.0], [0.5, 3.0]])[:, :d]
+        low, high = table.x.amin(0), table.x.amax(0)
+        z = low + (high - low) * torch.rand(200, d, generator=gen())
+        torch.testing.assert_close(table(slopes @ table.x.T, z), slopes @ z.T, atol=1e-5, rtol=1e-5)
+        any_values = torch.randn(3, len(table.x), generator=gen())
+        torch.testing.assert_close(table(any_values, table.x), any_values, atol=1e-4, rtol=1e-4)
+
+
+def test_a_table_does_not_look_through_walls():
+    """A function that jumps from 0 to 1 across the walls of a room is 0 in the room and 1 in the next, up to the wall."""
+    table = Table(Cells(ROOMS.domain, 40))
+    right = (table.x[:, 0] > 0.25).float()[None]
+    z = ROOMS.domain.uniform(4000, gen())
+    z = z[(z[:, 1] - 0.35).abs() > 0.03]  # not in the doors, where it rises
+    z = z[((z[:, 1] - 0.15).abs() > 0.03) & ((z[:, 1] - 0.25).abs() > 0.03)]
+    torch.testing.assert_close(table(right, z)[0], (z[:, 0] > 0.25).float(), atol=1e-5, rtol=0)
+
+
+def test_a_refit_is_least_squares_held_to_what_was():
+    """It minimises |h w − y|² + λ |w − before|², λ = RIDGE · mean of the diagonal of hᵀh."""
+    with isolated(0, "net"):
+        net = torch.nn.Sequential(*mlp(3, (16,)), head(16, 1))
+    x = torch.randn(500, 3, generator=gen())
+    target = x.square().sum(1) + 0.1 * torch.randn(500, generator=gen())
+
+    def last():
+        return torch.cat([net[-1].weight[0], net[-1].bias]).detach().double()
+
+    before, loss = last(), (net(x).squeeze(-1) - target).square().mean()
+    refit(net, x, target)
+    h = torch.cat([net[:-1](x), torch.ones(500, 1)], 1).detach().double()
+    held = RIDGE * (h * h).sum(0).mean() * (last() - before)
+    torch.testing.assert_close(h.T @ (target.double() - h @ last()), held, atol=1e-3, rtol=1e-3)
+    assert (net(x).squeeze(-1) - target).square().mean() < 0.1 * loss
+
+
+def test_what_rewards_say_of_the_crowd_changes_no_policy():
+    """It is the same for all actions, so that the policy asks no population for its density."""
+
+    class Silent:
+        mean = sample = None
+
+        def log_prob(self, t, x):
+            raise AssertionError("asked for its density")
+
+    learner = _fitted()
+    x, population = BAR.initial(50, gen()), learner.faced
+    learner.faced = Silent()
+    acted = learner.policy.sample(1, x, generator=gen(1))
+    assert acted.std() > 0 and torch.isfinite(learner.policy.mean(1, x)).all()
+    a = torch.rand(50, 4, 1, generator=gen()) * 0.6 - 0.3
+    crowd, _ = ahead(BAR, population, lambda t: population.log_prob(t, x), 1, x, a)
+    none, _ = ahead(BAR, population, lambda t: x.new_zeros(50), 1, x, a)
+    torch.testing.assert_close((crowd - none).std(1), torch.zeros(50), atol=1e-5, rtol=0)
+
+
+def _fitted(k=1):
+    learner = recipe_of(BAR, averaging="mirror", preset="smoke").build()["best_response"]
+    crowd = Particles(BAR.initial(200, gen()).expand(4, -1, -1))
+    for i in range(1, k + 1):
+        learner.fit(crowd, i, Random(0, i))
+    return learner
+
+
+def test_the_last_response_is_played_and_before_it_a_small_noise():
+    average, learner = LastResponse(BAR), _fitted()
+    assert isinstance(average.policy, NoisePolicy) and float(average.policy.std) == pytest.approx(0.1 * BAR.a_bound)
+    assert average.update(learner, learner.faced, 1, Random(0, 1)) == {}
+    x = BAR.initial(30, gen())
+    assert torch.equal(average.policy.sample(0, x, generator=gen()), learner.policy.sample(0, x, generator=gen()))
+
+
+def test_a_replay_needs_the_sums_alone_and_a_resume_all():
+    learner, fresh = _fitted(2), _fitted(1)
+    x = BAR.initial(30, gen())
+    fresh.load(learner.learned())
+    assert set(learner.learned()) < set(learner.state())
+    assert torch.equal(fresh.policy.sample(0, x, generator=gen()), learner.policy.sample(0, x, generator=gen()))
+    fresh.load(learner.state())
+    for one in (learner, fresh):
+        one.fit(one.faced, 3, Random(0, 3))
+    assert_equal_states(learner.state(), fresh.state())
+
+
+@pytest.mark.parametrize("algorithm", ["deda-fp", "algo-2", "algo-1"])
+def test_runs_resume_bit_for_bit_and_can_be_replayed(algorithm, tmp_path):
+    run = dict(averaging="mirror", preset="smoke", progress=False, certify=False)
+    solve(BAR, algorithm, iterations=1, directory=tmp_path / "two", **run)
+    resumed = solve(BAR, algorithm, iterations=3, directory=tmp_path / "two", **run)
+    whole = solve(BAR, algorithm, iterations=3, directory=tmp_path / "one", **run)
+    x = BAR.initial(50, gen())
+    for t in range(3):
+        drawn = [s.policy.sample(t, x, generator=gen(t)) for s in (whole, resumed)]
+        assert torch.equal(*drawn)
+    *_, last = replay(BAR, tmp_path / "one")
+    assert torch.equal(last.policy.sample(0, x, generator=gen()), whole.policy.sample(0, x, generator=gen()))
+    assert torch.equal(last.population.log_prob(2, x), whole.population.log_prob(2, x))
+
+
+class Pushed(BeachBar):
+    """Agents are carried along by the crowd."""
+
+    def displacement(self, t, x, a, population):
+        return super().displacement(t, x, a, population) + 0.1 * population.mean(t)
+
+
+@pytest.mark.parametrize(
+    ("game", "message"),
+    [
+        (LinearQuadratic(horizon=3), "averaging: 'mirror' needs a bounded game"),
+        (LinearQuadratic.paper(), "averaging: 'mirror' needs a game whose moves ignore the population"),
+        (Pushed(horizon=3), "averaging: 'mirror' needs a game whose moves ignore the population"),
+    ],
+    ids=["unbounded", "moves by the mean", "carried along"],
+)
+def test_games_that_it_does_not_suit_are_refused(game, message):
+    with pytest.raises(ValueError, match=message):
+        solve(game, averaging="mirror", preset="smoke", iterations=1)
+
+
+def test_a_temperature_must_be_positive():
+    with pytest.raises(ValueError, match="MirrorConfig.temperature: expected a number > 0"):
+        Mirror(BAR, config=MirrorConfig(temperature=0.0))
