@@ -14,10 +14,10 @@ from deda_fp.theory.errors import errors as error_terms
 from mfglib import __version__, replay, runs, solve
 from mfglib.exact import lq_equilibrium, lq_fictitious_play
 from mfglib.judge import of as judge_of
-from mfglib.presets import ALGORITHMS, PRESETS
+from mfglib.presets import ALGORITHMS, AVERAGES, PRESETS
 from mfglib.schedules import AVERAGING
 
-SCHEDULES = (*AVERAGING, "corrective")
+SCHEDULES = (*AVERAGING, *AVERAGES)
 VARIANTS = (*ALGORITHMS, *SCHEDULES, *(f"{algorithm}-{name}" for algorithm in ALGORITHMS for name in SCHEDULES))
 
 

@@ -21,6 +21,8 @@ SEEDS = {"smoke": range(2), "lecture": range(4), "paper": range(4)}
 # game: variants, which are schedules of averaging (of DEDA-FP), algorithms, or both: "algo-1-corrective"
 RUNS = {"lq": ["uniform", "geometric"], **{game: [*ALGORITHMS] for game in ("lq-bounded", "beach-bar", "four-rooms")}}
 RUNS["beach-bar"] += [f"{algorithm}-corrective" for algorithm in ALGORITHMS]
+for game in ("beach-bar", "four-rooms"):  # Algo 1 and 2 differ in the average alone, and mirror descent has none
+    RUNS[game] += ["deda-fp-mirror", "algo-2-mirror"]
 # Runs whose error terms are measured: game and variant.
 THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
 INFERENCE = ("inference.csv", "inference_flows.csv")  # tables of the speed of sampling

@@ -102,8 +102,8 @@ LECTURE: dict[int, Sizes] = {
         "certify": dict(every=5),
     },
 }
-# On top of `LECTURE`, by averaging. With corrective weights rough first best responses are forgiven (decision S9). Mirror
-# descent acts on the density of the last flow alone, so its errors count (decision S10).
+# On top of `LECTURE`, by averaging. With corrective weights rough first best responses are forgiven (decision S9). By
+# mirror descent the policy is the last one, and errors of its values and of the flow before it count (decision S10).
 AVERAGED: dict[str, dict[int, Sizes]] = {
     "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
     "mirror": {1: {}, 2: {"flow": dict(steps=150, first_steps=400)}},

@@ -74,10 +74,12 @@ def solve(
             `weights(k)`, such as `mfglib.schedules.constant(0.3)`, or "corrective": the weights of an equilibrium of
             the game restricted to the best responses so far, in columns weight_1, ... of `history`; for bounded games
             whose moves ignore the population and whose rewards are a function of (t, x, a) plus one of (t, x, μ)
-            (`mfglib.learn.corrective`).
-        best_response: "ppo", "look-ahead" (bounded games), or "sb3-sac", "sb3-ppo" of Stable-Baselines3 (extra `rl`);
-            None looks ahead where the game can be looked ahead, else takes PPO.
-        average: "cloned" or "episodes". population: "flow" or "agents". None: those of the algorithm.
+            (`mfglib.learn.corrective`). For the same games "mirror", mirror descent with momentum, averages values and
+            not policies: best response and average of the algorithm give way to "mirror" and "last"
+            (`mfglib.learn.mirror`).
+        best_response: "ppo", "look-ahead" or "mirror" (bounded games), or "sb3-sac", "sb3-ppo" of Stable-Baselines3
+            (extra `rl`); None looks ahead where the game can be looked ahead, else takes PPO.
+        average: "cloned", "episodes" or "last". population: "flow" or "agents". None: those of the algorithm.
             Each of the three may be an object instead (`mfglib.protocols`), which is trained in place.
         preset: sizes and budgets, "smoke", "lecture" or "paper"; None takes MFGLIB_PRESET if set, else "lecture".
         sizes: changes to the preset's table, e.g. {"ppo": {"temperature": 0.1}} (`mfglib.presets.sizes`).

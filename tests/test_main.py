@@ -100,7 +100,9 @@ def test_more_iterations_go_on_from_a_finished_run(call, tmp_path):
 
 
 def test_iterations_of_the_presets():
-    assert {iterations(game, "smoke", averaging) for game in GAMES for averaging in ("uniform", "corrective")} == {2}
+    assert {
+        iterations(game, "smoke", averaging) for game in GAMES for averaging in ("uniform", "corrective", "mirror")
+    } == {2}
     assert iterations("beach-bar", "lecture", "corrective") == 20 < iterations("beach-bar", "lecture")
     for game in GAMES:
         more = iterations(game, "paper") - iterations(game, "lecture")

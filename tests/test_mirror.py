@@ -43,8 +43,6 @@ def test_iterations_are_those_of_the_exact_solver(game, cells, temperature):
     assert learned[-1] < 0.2 * learned[0]
 
 
-
-
 def test_momentum_is_nesterovs():
     """C and S follow the recursion of L, so that L_k = (C_k r + S_k) / τ_t, by hand for random rewards and values."""
     values, random = MirrorValues(BAR, MirrorConfig(temperature=2.0)), gen()
@@ -73,7 +71,7 @@ def test_a_table_is_exact_for_linear_functions_and_at_centres_for_all():
 
 
 def test_a_table_does_not_look_through_walls():
-    """A function that jumps from 0 to 1 across the walls of a room is 0 in the room and 1 in the next, up to the wall."""
+    """A function that jumps from 0 to 1 across a wall is 0 in one room and 1 in the next, up to the wall."""
     table = Table(Cells(ROOMS.domain, 40))
     right = (table.x[:, 0] > 0.25).float()[None]
     z = ROOMS.domain.uniform(4000, gen())

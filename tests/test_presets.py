@@ -15,6 +15,8 @@ KNOWN = {
     "networks",
     "ppo",
     "look-ahead",
+    "mirror",
+    "last",
     "sb3",
     "cloned",
     "flow",

@@ -95,8 +95,8 @@ def test_dry_run_lists_training_then_notebooks(tmp_path):
     assert run.returncode == 0, run.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
     notebooks = {f"notebook_{path.stem}": "1" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
-    # 2 seeds: 2 schedules, 3 games x 3 algorithms, and these with corrective weights
-    expected = {"all": "1", "train": "28", "summary": "4", **notebooks}
+    # 2 seeds: 2 schedules, 3 games x 3 algorithms, these with corrective weights, and 2 games x 2 by mirror descent
+    expected = {"all": "1", "train": "36", "summary": "4", **notebooks}
     expected |= {"errors": "4", "errors_summary": "2"}  # 2 games
     assert {name: jobs.get(name) for name in expected} == expected
 
