@@ -17,7 +17,7 @@ ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25}
 LONG = {"four-rooms": 100}  # where more iterations still pay
 
 
-AVERAGED = {"corrective": 20, "mirror": 20}  # as many do, where blunders are forgiven
+AVERAGED = {"corrective": {}, "mirror": {"four-rooms": 25}}  # 20 do, where blunders are forgiven
 
 
 def iterations(game: str, preset: str, averaging: str = "uniform") -> int:
@@ -25,5 +25,5 @@ def iterations(game: str, preset: str, averaging: str = "uniform") -> int:
     if preset == "smoke":
         return 2
     if averaging in AVERAGED:
-        return AVERAGED[averaging]
+        return AVERAGED[averaging].get(game, 20)
     return (LONG if preset == "paper" and game in LONG else ITERATIONS).get(game, 20)

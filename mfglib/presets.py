@@ -106,7 +106,7 @@ LECTURE: dict[int, Sizes] = {
 # mirror descent the policy is the last one, and errors of its values and of the flow before it count (decision S10).
 AVERAGED: dict[str, dict[int, Sizes]] = {
     "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
-    "mirror": {1: {}, 2: {"flow": dict(steps=150, first_steps=400)}},
+    "mirror": {1: {}, 2: {"mirror": dict(steps=60), "flow": dict(steps=150, first_steps=400)}},
 }
 
 
