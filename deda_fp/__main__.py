@@ -78,7 +78,7 @@ def take(arguments: argparse.Namespace) -> None:
 
 
 def keep(arguments: argparse.Namespace) -> None:
-    store.keep(arguments.results)
+    store.keep(arguments.results, arguments.only)
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -121,6 +121,8 @@ def main() -> None:
     ):
         stored = commands.add_parser(name, help=what)
         stored.add_argument("--results", type=Path, default=store.RESULTS)
+        if name == "keep":
+            stored.add_argument("--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp")
         stored.set_defaults(run=run)
     arguments = parser.parse_args()
     try:

@@ -8,7 +8,9 @@ versions of today (`mfglib.runs.identity`); one that does not is trained.
 import hashlib
 import json
 import platform
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,34 +117,44 @@ def _take(game: str, variant: str, directories: list[Path]) -> None:
                 (directory / name).touch()
 
 
-def keep(results: Path = RESULTS) -> None:
-    """Renew the store from runs that were trained in `results`."""
+def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
+    """Renew the store from runs that were trained in `results`: all, or those named, as "beach-bar/deda-fp"; the speed
+    of sampling is renewed where it was measured there. Raises ValueError for an unknown name."""
+    names = [f"{game}/{variant}" for game, variant in VARIANTS]
+    if unknown := sorted(set(only) - set(names)):
+        raise ValueError(f"only: expected names among {', '.join(names)}, got {', '.join(unknown)}")
+    made = _made()
+    makers = made.get("runs", {}) | {name: here() for name in only or names}
     for game, variant in VARIANTS:
+        if only and f"{game}/{variant}" not in only:
+            continue
         for seed in SEEDS[PRESET]:
             source, target = results / PRESET / game / variant / f"seed-{seed}", STORE / game / variant / f"seed-{seed}"
             shutil.rmtree(target, ignore_errors=True)
             runs.pack(source, target, learners=seed == 0)
             if THEORY.get(game) == variant:
                 runs.write_table(target / "errors.csv", runs.read_table(source / "errors.csv"))
-    for name in INFERENCE:
+    if not only or set(only) & {f"{game}/{variant}" for game, variant in THEORY.items()}:
+        made["errors"] = fingerprint(ERRORS)
+    for name in () if only else INFERENCE:
         runs.write(STORE / name, (results / PRESET / name).read_text(encoding="utf-8"))
-    made = here() | dict(errors=fingerprint(ERRORS), sampling=_sampling(STORE))
+        made["sampling"] = _sampling(STORE)
+    made = {"runs": makers} | {name: made[name] for name in ("errors", "sampling")}
     runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
 
 
 def compare(results: Path = RESULTS) -> pd.DataFrame:
-    """Stored runs beside those that were trained in `results`. On a machine like the one that made the store, a row a
-    run: are histories, but for wall times, and last learners equal to the bit? On another, a row for each game and
+    """Stored runs beside those that were trained in `results`. Where a machine like this one made the stored ones, a
+    row a run: are histories, but for wall times, and last learners equal to the bit? Else a row for the game and
     variant: last exploitability, mean and standard deviation over the seeds, and their difference in standard errors.
     """
-    made, rows = _made(), []
-    same = {name: made.get(name) for name in here()} == here()
+    made, rows = _made().get("runs", {}), []
     for game, variant in VARIANTS:
         pairs = [
             [folder / game / variant / f"seed-{seed}" for folder in (STORE, results / PRESET)] for seed in SEEDS[PRESET]
         ]
         last = np.array([[_measured(run)["exploitability"].iloc[-1] for run in pair] for pair in pairs])
-        if same:
+        if made.get(f"{game}/{variant}") == here():
             for seed, pair in enumerate(pairs):
                 row = dict(game=game, variant=variant, seed=seed, stored=last[seed, 0], new=last[seed, 1])
                 rows.append(row | dict(equal=_equal(*pair)))
@@ -153,20 +165,25 @@ def compare(results: Path = RESULTS) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def here() -> dict[str, Any]:
+def here() -> str:
     """What bit-for-bit equality needs: the processor, and the versions of Python and of the libraries."""
     files = sources(["mfglib.solver", *modules_of_learners(""), *ERRORS, *SAMPLING], ROOT)
-    return dict(processor=processor(), python=platform.python_version(), libraries=libraries(files))
+    versions = ", ".join(f"{name} {version}" for name, version in libraries(files).items())
+    return f"{processor()}, Python {platform.python_version()}, {versions}"
+
+
+IDENTITY = ("model name", "cpu family", "model", "stepping", "flags")  # processors of one name may differ in the rest
 
 
 def processor() -> str:
-    """The name of this machine's processor."""
+    """The name of this machine's processor and, on Linux, a digest of what else tells it from others."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # no Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (names or [platform.processor() or platform.machine()])[0]
+        return platform.processor() or platform.machine()
+    fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", text.partition("\n\n")[0], re.M))
+    known = [fields.get(name, "") for name in IDENTITY]
+    return f"{known[0] or platform.machine()} ({hashlib.sha256(repr(known).encode()).hexdigest()[:8]})"
 
 
 def _solve(game: str, variant: str, preset: str, seed: int, directory: Path, **options: Any) -> Solution:

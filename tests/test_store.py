@@ -125,11 +125,38 @@ def test_compare_says_equal_on_the_same_machine_and_counts_errors_on_another(sma
     with pytest.raises(FileNotFoundError):
         store.compare(made)
     here = store.here()
-    monkeypatch.setattr(store, "here", lambda: here | dict(processor="another"))
+    monkeypatch.setattr(store, "here", lambda: here.replace(store.processor(), "another"))
     beach = [pair for pair in store.VARIANTS if pair[0] == "beach-bar"]
     monkeypatch.setattr(store, "VARIANTS", beach)
     table = store.compare(made)
     assert len(table) == 1 and table["standard_errors"].item() == 0 and np.isfinite(table["new_std"]).all()
+
+
+def test_named_runs_alone_are_renewed_and_each_knows_its_machine(small, monkeypatch):
+    made, _ = small
+    before = {file: file.read_bytes() for file in (store.STORE / "beach-bar").rglob("*") if file.is_file()}
+    for seed in range(2):
+        file = made / f"lecture/lq/geometric/seed-{seed}/history.csv"
+        runs.write_table(file, runs.read_table(file).assign(flow_loss=0.0))
+    monkeypatch.setattr(store, "here", lambda: "another machine")
+    for name in store.INFERENCE:
+        (made / "lecture" / name).unlink()
+    store.keep(made, ["lq/geometric"])
+    assert before and all(file.read_bytes() == content for file, content in before.items())
+    assert runs.read_table(store.STORE / "lq/geometric/seed-1/history.csv")["flow_loss"].eq(0).all()
+    table = store.compare(made)
+    assert table.query("game == 'lq'")["equal"].all() and table.query("game == 'beach-bar'")["equal"].isna().all()
+    with pytest.raises(ValueError, match="only: expected names among lq/geometric, beach-bar/deda-fp, got lq/linear"):
+        store.keep(made, ["lq/linear"])
+
+
+def test_processors_of_one_name_are_told_apart(monkeypatch, tmp_path):
+    texts = [f"processor\t: 0\nmodel name\t: EPYC\nmodel\t\t: {n}\nflags\t\t: fpu avx2\n\nprocessor: 1" for n in (1, 2)]
+    found = []
+    for text in (*texts, texts[0]):
+        monkeypatch.setattr(store.Path, "read_text", lambda self, encoding, text=text: text)
+        found.append(store.processor())
+    assert found[0] == found[2] != found[1] and all(name.startswith("EPYC (") for name in found)
 
 
 # --- the committed store
