@@ -46,8 +46,8 @@ REASONS = {
     "agents: no clone and no flow that jitter from fit to fit",
     r"four-rooms, deda-fp, mirror descent: last / first": "the flow: with the exact population in its place 1.8% after "
     "25 iterations (seed 0, decision S10)",
-    r"beach-bar, deda-fp, mirror descent: last / first": "values and flow jitter from fit to fit, and the policy is the "
-    "last one: by seed the number differs by a factor of two",
+    r"beach-bar, deda-fp, mirror descent: last / first": "values and flow jitter from fit to fit, and the policy is "
+    "the last one: by seed the number differs by a factor of two",
     r"beach-bar, deda-fp: last / first": "early best responses stay in the uniform average; the number halves or "
     "doubles from one look to the next",
     r"beach-bar, deda-fp: wall time": "30 iterations at 3 s",
