@@ -48,6 +48,8 @@ REASONS = {
     "25 iterations (seed 0, decision S10)",
     r"beach-bar, deda-fp, mirror descent: last / first": "values and flow jitter from fit to fit, and the policy is "
     "the last one: by seed the number differs by a factor of two",
+    r"beach-bar, deda-fp, mirror descent: last / that": "the crowd leaves the ends of the beach at once, and away from "
+    "them a kernel knows its density as well as the flow, in twice the time",
     r"beach-bar, deda-fp: last / first": "early best responses stay in the uniform average; the number halves or "
     "doubles from one look to the next",
     r"beach-bar, deda-fp: wall time": "30 iterations at 3 s",
