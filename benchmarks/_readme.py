@@ -41,7 +41,7 @@ REASONS = {
     r"beach-bar, deda-fp, corrective weights: last / first": "best responses react to every bump of the learned crowd: "
     "the last one leaves 0.07 in the crowd that it faced and 0.34 in the true one (seed 0, notebook 04)",
     r"beach-bar, deda-fp, corrective weights: wall time": "the machine was 2 to 3 times slower than that of the others",
-    r".*, deda-fp, mirror descent: wall time": "the machine was 1.7 times slower than that of the runs with 1/k (a third "
+    r".*, deda-fp, mirror descent: wall time": "the machine was 1.7 times slower than that of the runs with 1/k (third "
     "iteration of the beach bar: 6.7 s, 4.0 s)",
     r"beach-bar, deda-fp, corrective weights: last / that": "Algo 1 plays the mixture itself and meets simulated "
     "agents: no clone and no flow that jitter from fit to fit",
