@@ -1,6 +1,7 @@
-"""A trial of a game by some agents, before anything is built: what is wrong with it (`check_game`), and what it does
-(`behaviour`), by which one game is told from another."""
+"""A trial of a game by some agents, before anything is built: what is wrong with it (`check_game`), what it does
+(`behaviour`), by which one game is told from another, and whether it is `separable`."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from mfglib.seeds import generator, torch_defaults
 AGENTS = 64
 CROWD = 256  # agents in one state: enough to see noise that is common to all, if it is 0.3 of what is their own
 SEEDS = 6
+SAME = 1e-5  # of the largest answer: float32 rounds
 
 
 def check_game(game: Any) -> None:
@@ -44,12 +46,34 @@ def behaviour(game: Game) -> dict[str, list[float]]:
         return {name: _projected(name, value) for name, value in _Trial(game).answers()}
 
 
+def separable(game: Game) -> bool:
+    """Whether moves ignore the population and rewards split as r_t(x, a, μ) = c_t(x, a) + f_t(x, μ): by the game's own
+    word, its member `separable`, or else as some agents find it with two actions each, against two populations."""
+    said = getattr(game, "separable", None)
+    if said is not None:
+        return bool(said)
+    with torch.no_grad(), torch_defaults():
+        trial, answers = _Trial(game), []
+        mean, cov = trial.population.mean(0), trial.population.cov
+        crowds = trial.population, GaussianPath((mean + cov[0].diagonal().sqrt()).expand(len(cov), -1), 2 * cov)
+        for actions, crowd in itertools.product((trial.a, trial.a.flip(0)), crowds):
+            trial.a, trial.population = actions, crowd
+            answers.append(dict(trial.answers()))
+    for name, value in answers[0].items():
+        one, other = (a[name].double() - b[name].double() for a, b in (answers[:2], answers[2:]))  # between crowds
+        if name.startswith("step"):
+            other = torch.zeros_like(one)
+        if (one - other).abs().max() > SAME * value.abs().max():
+            return False
+    return True
+
+
 def same_behaviour(one: dict[str, list[float]], other: dict[str, list[float]]) -> bool:
     """Whether two `behaviour`s are those of one game, but for rounding on another processor."""
     if one.keys() != other.keys():
         return False
     pairs = ((one[name], other[name]) for name in one)
-    return all(abs(a - b) <= 1e-5 * max(size, other_size) for (a, size), (b, other_size) in pairs)
+    return all(abs(a - b) <= SAME * max(size, other_size) for (a, size), (b, other_size) in pairs)
 
 
 def _projected(name: str, value: Tensor) -> list[float]:

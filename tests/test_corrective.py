@@ -8,10 +8,11 @@ from mfglib import solve
 from mfglib.exact import grid_equilibrium
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.learn.corrective import Corrective, RestrictedGame, equilibrium_weights, project, separable
+from mfglib.learn.corrective import Corrective, RestrictedGame, equilibrium_weights, project
 from mfglib.policies import NoisePolicy
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
+from mfglib.trial import separable
 
 BAR = BeachBar(horizon=3)
 

@@ -16,7 +16,7 @@ from mfglib.games.base import constant
 from mfglib.learn.cloning import CloningConfig, Memory, clone
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.flow import FlowConfig, TimeFlow, fit_flow
-from mfglib.learn.lookahead import LookaheadConfig, PostDecisionValues, fit_values
+from mfglib.learn.lookahead import Lookahead, LookaheadConfig
 from mfglib.learn.networks import Networks
 from mfglib.learn.ppo import Critic, PPOConfig, fit_ppo
 from mfglib.rollout import rollout
@@ -89,9 +89,8 @@ def fitting(game, steps):
 
 
 def looking_ahead(game, steps):
-    values = PostDecisionValues(networks(game)).to(DEVICE)
-    config = LookaheadConfig(states=32, batch=16, candidates=4)
-    fit_values(game, flow_of(game), values, config, Random(), steps=steps)
+    config = LookaheadConfig(first_steps=steps, states=32, batch=16, candidates=4)
+    Lookahead(game, networks(game), config).to(DEVICE).sweep(flow_of(game), 1, Random())
 
 
 def ppo(game, steps):

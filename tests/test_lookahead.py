@@ -1,5 +1,7 @@
 """What is particular to looking ahead (`mfglib.learn.lookahead`); see also tests/test_best_responses.py."""
 
+import dataclasses
+
 import pytest
 import torch
 from helpers import Congestion, gen
@@ -9,26 +11,27 @@ from test_best_responses import BAR, BOUNDED, ROOMS, crowd_of
 from mfglib.exact.dynamic_programming import grid_best_response
 from mfglib.exact.grid import Grid
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.games.base import known_moves
-from mfglib.learn.lookahead import (
-    REFINEMENT,
-    LookaheadConfig,
-    LookaheadPolicy,
-    _next_values,
-    around,
-    candidates,
-    fit_values,
-    lookahead,
-)
+from mfglib.games.base import clip, known_moves
+from mfglib.games.bounded import BoundedGame, Law
+from mfglib.games.domain import Domain
+from mfglib.learn.lookahead import REFINEMENT, RIDGE, LookaheadPolicy, _refit, ahead, around, candidates
+from mfglib.learn.networks import head, mlp
+from mfglib.learn.table import Table, cells_of, table_of
 from mfglib.populations import CellPopulation
 from mfglib.recipes import recipe_of
+from mfglib.seeds import Random, isolated
 
-CONFIG = LookaheadConfig(states=1024, batch=256)
+
+def fresh(game, **config):
+    sizes = {"networks": dict(hidden=(32, 32), frequencies=0 if game is BOUNDED else 2)}
+    sizes["look-ahead"] = dict(states=1024, batch=256, candidates=25, temperature=0.0) | config
+    return recipe_of(game, preset="smoke", sizes=sizes).build()["best_response"]
 
 
-def fresh(game):
-    sizes = dict(networks=dict(hidden=(32, 32), frequencies=0 if game is BOUNDED else 2))
-    return recipe_of(game, preset="smoke", sizes=sizes).build()["best_response"].values
+def lookahead(game, population, values, t, x, a):
+    """Q_t of actions a: (n, M, k)."""
+    reward, z = ahead(game, population, t, x, a)
+    return reward + values(t, z).view_as(reward)
 
 
 class Known:
@@ -176,29 +179,63 @@ def test_the_second_look_comes_nearer_to_the_best_action_and_keeps_the_boltzmann
 
 
 def test_values_are_the_best_or_the_smoothed_maximum_over_the_candidates(regular):
-    x = torch.tensor([[0.2], [0.5], [0.9]])
-    config = LookaheadConfig(candidates=5)
+    x, learner = torch.tensor([[0.2], [0.5], [0.9]]), fresh(BAR, candidates=5)
     Q = lookahead(BAR, Recorder(), Known(), 1, x, candidates(BAR, x, 5, None, jitter=False))
-    torch.testing.assert_close(_next_values(BAR, Recorder(), Known(), config, 1, x, gen()), Q.amax(1))
-    soft = _next_values(BAR, Recorder(), Known(0.5), config, 1, x, gen())
-    torch.testing.assert_close(soft, 0.5 * (Q / 0.5).exp().mean(1).log())
-    last = _next_values(BAR, Recorder(), Known(), config, 3, x, gen())
-    torch.testing.assert_close(last, (-25 * (x - 0.5) ** 2 - 2 * x)[:, 0])
+    learner.faced = Recorder()
+    del learner.values
+
+    def values(t, temperature=0.0):
+        learner.values = Known(temperature)
+        return learner.next(t, x, gen())
+
+    torch.testing.assert_close(values(1), Q.amax(1))
+    torch.testing.assert_close(values(1, 0.5), 0.5 * (Q / 0.5).exp().mean(1).log())
+    torch.testing.assert_close(values(3), (-25 * (x - 0.5) ** 2 - 2 * x)[:, 0])
+
+
+def test_where_rewards_split_no_density_is_asked_for_to_act():
+    """It is the same for all actions."""
+
+    class Silent(Recorder):
+        def log_prob(self, t, x):
+            raise AssertionError("asked for its density")
+
+    x = torch.linspace(0, 1, 50)[:, None]
+    told, silent = (LookaheadPolicy(BAR, crowd, Known(0.3), 9, separable=split)
+                    for crowd, split in ((Recorder(), False), (Silent(), True)))  # fmt: skip
+    torch.testing.assert_close(told.sample(1, x, gen()), silent.sample(1, x, gen()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(told.mean(1, x), silent.mean(1, x), atol=1e-5, rtol=0)
+    assert fresh(BAR).policy.separable and fresh(ROOMS).policy.separable
+    assert not fresh(BOUNDED).policy.separable and not fresh(Jam(horizon=3)).policy.separable
+
+
+class Jam(BeachBar):
+    """Speed costs more in a crowd: rewards do not split."""
+
+    def reward(self, t, x, a, population):
+        return super().reward(t, x, a, population) - a[:, 0].square() * population.log_prob(t, x).to(x).exp()
 
 
 # --- learning
 
 
+def fit(learner, crowd, steps, temperature=0.0):
+    learner.values.temperature.fill_(temperature)
+    learner.config = dataclasses.replace(learner.config, first_steps=steps)
+    return learner.sweep(crowd, 1, gen(1))
+
+
+@pytest.mark.parametrize("tabulated", [True, False], ids=["table", "network"])
 @pytest.mark.parametrize("game", [BAR, BOUNDED, ROOMS], ids=["bar", "LQ", "rooms"])
-def test_values_are_the_grids(game):
-    crowd, values = crowd_of(game), fresh(game)
-    losses = fit_values(game, crowd, values, CONFIG, gen(1), steps=200)
-    assert set(losses) == {"critic_loss"} and 0 <= losses["critic_loss"] < 1
+def test_values_are_the_grids(game, tabulated):
+    crowd, learner = crowd_of(game), fresh(game)
+    learner.values.table = learner.values.table if tabulated else None
+    assert 0 <= fit(learner, crowd, 200) < 1
     V, x = grid_best_response(crowd.grid, crowd).V, crowd.grid.x.float()
     for t in range(game.horizon):
         exact = crowd.grid.expected(V[t + 1])
         with torch.no_grad():
-            ours = values(t, x).double()
+            ours = learner.values(t, x).double()
         assert torch.corrcoef(torch.stack([ours, exact]))[0, 1] > 0.97
         assert (ours - exact).square().mean().sqrt() < 0.25 * exact.std()
 
@@ -206,22 +243,135 @@ def test_values_are_the_grids(game):
 @pytest.mark.parametrize("noise", [0.0, 0.4])
 def test_values_are_expectations_over_the_noise(noise):
     game = BeachBar(horizon=1, c_m=0.0, noise_bound=noise)
-    values, z = fresh(game), torch.linspace(0.42, 0.58, 9)[:, None]
-    crowd = CellPopulation(Grid(game, 60), torch.full((2, 60), 1 / 60))
-    fit_values(game, crowd, values, LookaheadConfig(), gen(), steps=200)
+    learner, z = fresh(game, states=4096, batch=1024), torch.linspace(0.42, 0.58, 9)[:, None]
+    fit(learner, CellPopulation(Grid(game, 60), torch.full((2, 60), 1 / 60)), 200)
     exact = -25 * ((z - 0.5) ** 2 + noise**2 / 3)[:, 0]  # the ends are out of reach but for 2%
-    torch.testing.assert_close(values(0, z).detach(), exact, atol=0.3, rtol=0)
+    torch.testing.assert_close(learner.values(0, z).detach(), exact, atol=0.3, rtol=0)
+
+
+def test_targets_are_means_of_two_opposite_draws():
+    """Where the next value is linear and no edge is near, the noise cancels."""
+    learner, z = fresh(BAR), torch.linspace(0.45, 0.55, 40)[:, None]
+    learner.next = lambda t, x, generator: 3 * x[:, 0] + t
+    torch.testing.assert_close(learner._targets(1, z, gen()), 3 * z[:, 0] + 2)
+    learner.next = lambda t, x, generator: (x[:, 0] - z[:, 0]).square()
+    drawn = BAR.noise.draw(40, gen(), z.dtype)[:, 0]
+    torch.testing.assert_close(learner._targets(1, z, gen()), drawn.square())
 
 
 def test_temperature_spreads_the_actions_and_is_kept_with_the_values():
-    values, crowd, x = fresh(BAR), crowd_of(BAR), torch.full((500, 1), 0.5)
+    learner, crowd, x = fresh(BAR, acting_candidates=49), crowd_of(BAR), torch.full((500, 1), 0.5)
     spreads = []
     for temperature in (0.0, 0.3, 3.0):
-        fit_values(BAR, crowd, values, CONFIG, gen(1), steps=60, temperature=temperature)
-        again = fresh(BAR)
-        again.load_state_dict(values.state_dict())
-        spreads.append(LookaheadPolicy(BAR, crowd, again, 49).sample(2, x, gen()).std().item())
+        fit(learner, crowd, 60, temperature)
+        again = fresh(BAR, acting_candidates=49)
+        again.load(learner.learned())
+        again.faced = crowd
+        spreads.append(again.policy.sample(2, x, gen()).std().item())
     assert spreads[0] < 0.02 < 0.035 < spreads[1] < 0.1 < spreads[2]
+
+
+def test_what_acts_is_less_than_what_learns_on():
+    learner, fresh_one = fresh(BAR), fresh(BAR)
+    crowd, x = crowd_of(BAR), torch.linspace(0, 1, 30)[:, None]
+    learner.fit(crowd, 1, Random(0, 1))
+    assert set(learner.learned()) == {"values.W", "values.temperature"} < set(learner.state())
+    fresh_one.load(learner.learned())
+    fresh_one.faced = crowd
+    assert torch.equal(fresh_one.policy.sample(0, x, gen()), learner.policy.sample(0, x, gen()))
+
+
+# --- tables
+
+
+def test_a_table_is_exact_for_linear_functions_and_at_centres_for_all():
+    line, square = Table(cells_of(Domain(-1.0, 3.0), 50)), Table(cells_of(Domain([0.0, 1.0], [1.0, 3.0]), 20))
+    for table in (line, square):
+        d = table.x.shape[1]
+        slopes = torch.tensor([[2.0, -1.0], [0.5, 3.0]])[:, :d]
+        low, high = table.x.amin(0), table.x.amax(0)
+        z = low + (high - low) * torch.rand(200, d, generator=gen())
+        torch.testing.assert_close(table(slopes @ table.x.T, z), slopes @ z.T, atol=1e-5, rtol=1e-5)
+        any_values = torch.randn(3, len(table.x), generator=gen())
+        torch.testing.assert_close(table(any_values, table.x), any_values, atol=1e-4, rtol=1e-4)
+
+
+THIN = Domain([0.0, 0.0], [1.0, 1.0], [((0.5, 0.0), (0.525, 0.75))])  # a wall of one cell, were there 40
+
+
+@pytest.mark.parametrize(("domain", "middle"), [(ROOMS.domain, 0.25), (THIN, 0.5125)], ids=["rooms", "thin"])
+def test_a_table_does_not_look_through_walls(domain, middle):
+    """A function that jumps from 0 to 1 across a wall is 0 in one room and 1 in the next, up to the wall."""
+    table = table_of(domain)
+    right = (table.x[:, 0] > middle).float()[None]
+    z = domain.uniform(4000, gen())
+    for door in (0.35, 0.15, 0.25) if domain is ROOMS.domain else (0.875,):  # there it rises
+        z = z[(z[:, 1] - door).abs() > (0.03 if domain is ROOMS.domain else 0.16)]
+    torch.testing.assert_close(table(right, z)[0], (z[:, 0] > middle).float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "domain", [Domain([0.0] * 3, [1.0] * 3), Domain([0.0, 0.0], [1.0, 1.0], [((0.5, 0.0), (0.5003, 0.7))])]
+)
+def test_without_a_table_networks_are_asked(domain):
+    with pytest.raises(ValueError, match="domain: expected one or two|cells: expected a number whose lines run along"):
+        table_of(domain)
+    game = Box(domain)
+    learner = recipe_of(game, preset="smoke").build()["best_response"]
+    assert learner.values.table is None
+    x = game.initial(20, gen())
+    learner.fit(Uniform(domain), 1, Random(0, 1))
+    with torch.no_grad():
+        assert torch.equal(learner.values(0, x), learner.values.network(0, x))
+    assert learner.learned().keys() == learner.state().keys()
+
+
+class Box(BoundedGame):
+    """Agents of a box of any dimension who avoid each other; two of their coordinates are theirs to choose."""
+
+    action_dim, horizon, a_bound = 2, 2, 0.1
+
+    def __init__(self, domain):
+        self.domain, low = domain, domain.lower
+        self.start, self.noise = Law.box(low, low + 0.2), Law("uniform", 0.0, 0.02, domain.state_dim)
+
+    def displacement(self, t, x, a, population):
+        return torch.nn.functional.pad(clip(a, self.a_bound), (0, self.state_dim - 2))
+
+    def reward(self, t, x, a, population):
+        return -population.log_prob(t, x) - a.square().sum(1)
+
+
+class Uniform:
+    def __init__(self, domain):
+        self.domain = domain
+
+    def sample(self, t, n, generator=None):
+        return self.domain.uniform(n, generator)
+
+    def log_prob(self, t, x):
+        return x.new_zeros(len(x))
+
+    def mean(self, t):
+        return torch.full((self.domain.state_dim,), 0.5)
+
+
+def test_a_refit_is_least_squares_held_to_what_was():
+    """It minimises |h w − y|² + λ |w − before|², λ = RIDGE · mean of the diagonal of hᵀh."""
+    with isolated(0, "net"):
+        net = torch.nn.Sequential(*mlp(3, (16,)), head(16, 1))
+    x = torch.randn(500, 3, generator=gen())
+    target = x.square().sum(1) + 0.1 * torch.randn(500, generator=gen())
+
+    def last():
+        return torch.cat([net[-1].weight[0], net[-1].bias]).detach().double()
+
+    before, loss = last(), (net(x).squeeze(-1) - target).square().mean()
+    _refit(net, x, target)
+    h = torch.cat([net[:-1](x), torch.ones(500, 1)], 1).detach().double()
+    held = RIDGE * (h * h).sum(0).mean() * (last() - before)
+    torch.testing.assert_close(h.T @ (target.double() - h @ last()), held, atol=1e-3, rtol=1e-3)
+    assert (net(x).squeeze(-1) - target).square().mean() < 0.1 * loss
 
 
 # --- what can be asked for

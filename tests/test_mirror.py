@@ -14,14 +14,13 @@ from mfglib.exact.grid import Grid
 from mfglib.exact.grid_learners import OwnCrowd
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.games.cells import Cells
-from mfglib.games.domain import Domain
-from mfglib.learn.mirror import RIDGE, LastResponse, Mirror, MirrorConfig, MirrorValues, Table, ahead, refit
-from mfglib.learn.networks import head, mlp
+from mfglib.learn.lookahead import ahead
+from mfglib.learn.mirror import LastResponse, Mirror, MirrorConfig, MirrorValues
+from mfglib.learn.table import table_of
 from mfglib.policies import NoisePolicy
 from mfglib.populations import Particles
 from mfglib.recipes import recipe_of
-from mfglib.seeds import Random, isolated, torch_defaults
+from mfglib.seeds import Random, torch_defaults
 
 BAR, ROOMS = BeachBar(horizon=3), FourRooms(horizon=3)
 
@@ -45,7 +44,7 @@ def test_iterations_are_those_of_the_exact_solver(game, cells, temperature):
 
 def test_momentum_is_nesterovs():
     """C and S follow the recursion of L, so that L_k = (C_k r + S_k) / τ_t, by hand for random rewards and values."""
-    values, random = MirrorValues(BAR, MirrorConfig(temperature=2.0)), gen()
+    values, random = MirrorValues(3, table_of(BAR.domain), 2.0), gen()
     reward = torch.randn(7, generator=random)
     before = now = torch.zeros(3, 7)
     tau = torch.tensor([2.0, 4 / 3, 2 / 3])[:, None]
@@ -56,46 +55,6 @@ def test_momentum_is_nesterovs():
         before, now = now, now + (k - 1) / (k + 2) * (now - before) + (reward + W[:, cells]) / tau
         ours = torch.stack([values.logits(t, reward, values.S[t, cells]) for t in range(3)])
         torch.testing.assert_close(ours, now, atol=1e-4, rtol=1e-4)
-
-
-def test_a_table_is_exact_for_linear_functions_and_at_centres_for_all():
-    line, square = Table(Cells(Domain(-1.0, 3.0), 50)), Table(Cells(Domain([0.0, 1.0], [1.0, 3.0]), 20))
-    for table in (line, square):
-        d = table.x.shape[1]
-        slopes = torch.tensor([[2.0, -1.0], [0.5, 3.0]])[:, :d]
-        low, high = table.x.amin(0), table.x.amax(0)
-        z = low + (high - low) * torch.rand(200, d, generator=gen())
-        torch.testing.assert_close(table(slopes @ table.x.T, z), slopes @ z.T, atol=1e-5, rtol=1e-5)
-        any_values = torch.randn(3, len(table.x), generator=gen())
-        torch.testing.assert_close(table(any_values, table.x), any_values, atol=1e-4, rtol=1e-4)
-
-
-def test_a_table_does_not_look_through_walls():
-    """A function that jumps from 0 to 1 across a wall is 0 in one room and 1 in the next, up to the wall."""
-    table = Table(Cells(ROOMS.domain, 40))
-    right = (table.x[:, 0] > 0.25).float()[None]
-    z = ROOMS.domain.uniform(4000, gen())
-    z = z[(z[:, 1] - 0.35).abs() > 0.03]  # not in the doors, where it rises
-    z = z[((z[:, 1] - 0.15).abs() > 0.03) & ((z[:, 1] - 0.25).abs() > 0.03)]
-    torch.testing.assert_close(table(right, z)[0], (z[:, 0] > 0.25).float(), atol=1e-5, rtol=0)
-
-
-def test_a_refit_is_least_squares_held_to_what_was():
-    """It minimises |h w − y|² + λ |w − before|², λ = RIDGE · mean of the diagonal of hᵀh."""
-    with isolated(0, "net"):
-        net = torch.nn.Sequential(*mlp(3, (16,)), head(16, 1))
-    x = torch.randn(500, 3, generator=gen())
-    target = x.square().sum(1) + 0.1 * torch.randn(500, generator=gen())
-
-    def last():
-        return torch.cat([net[-1].weight[0], net[-1].bias]).detach().double()
-
-    before, loss = last(), (net(x).squeeze(-1) - target).square().mean()
-    refit(net, x, target)
-    h = torch.cat([net[:-1](x), torch.ones(500, 1)], 1).detach().double()
-    held = RIDGE * (h * h).sum(0).mean() * (last() - before)
-    torch.testing.assert_close(h.T @ (target.double() - h @ last()), held, atol=1e-3, rtol=1e-3)
-    assert (net(x).squeeze(-1) - target).square().mean() < 0.1 * loss
 
 
 def test_what_rewards_say_of_the_crowd_changes_no_policy():
@@ -113,8 +72,8 @@ def test_what_rewards_say_of_the_crowd_changes_no_policy():
     acted = learner.policy.sample(1, x, generator=gen(1))
     assert acted.std() > 0 and torch.isfinite(learner.policy.mean(1, x)).all()
     a = torch.rand(50, 4, 1, generator=gen()) * 0.6 - 0.3
-    crowd, _ = ahead(BAR, population, lambda t: population.log_prob(t, x), 1, x, a)
-    none, _ = ahead(BAR, population, lambda t: x.new_zeros(50), 1, x, a)
+    crowd, _ = ahead(BAR, population, 1, x, a)
+    none, _ = ahead(BAR, population, 1, x, a, x.new_zeros(50))
     torch.testing.assert_close((crowd - none).std(1), torch.zeros(50), atol=1e-5, rtol=0)
 
 

@@ -5,8 +5,6 @@ corrective Frank–Wolfe (Jaggi, ICML 2013); policy-space response oracles with 
 1711.00832), in mean field games Muller et al., arXiv 2111.08350.
 """
 
-import contextlib
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,17 +18,16 @@ from mfglib.games.cells import Cells
 from mfglib.learn.cloning import ClonedAverage, CloningConfig, Memory
 from mfglib.learn.episodes import EpisodeAverage
 from mfglib.learn.networks import Networks
-from mfglib.populations import CellPopulation, GaussianPath, Repeated
+from mfglib.learn.table import cells_of
+from mfglib.populations import CellPopulation, Repeated
 from mfglib.protocols import BestResponse, Game, Population, TensorState
 from mfglib.rollout import rollout
-from mfglib.seeds import Random, torch_defaults
-from mfglib.trial import _Trial
+from mfglib.seeds import Random
+from mfglib.trial import separable
 
 CELLS = {1: 50, 2: 20}  # along the longest side
 DRAWS = 16  # of each agent's step (decision S9)
-FINEST = 4  # times as many are tried where walls ask for it
 TOLERANCE = 1e-3  # of the range of what best responses earn
-SAME = 1e-5  # of the largest answer: float32 rounds
 STEPS = 1000  # most of a solution
 
 
@@ -153,28 +150,6 @@ def project(v: Tensor) -> Tensor:
     return (v - excess[(ordered > excess).nonzero()[-1, 0]]).clamp_min(0)
 
 
-def separable(game: Game) -> bool:
-    """Whether moves ignore the population and rewards split as r_t(x, a, μ) = c_t(x, a) + f_t(x, μ): by the game's own
-    word, its member `separable`, or else as some agents find it with two actions each, against two populations."""
-    said = getattr(game, "separable", None)
-    if said is not None:
-        return bool(said)
-    with torch.no_grad(), torch_defaults():
-        trial, answers = _Trial(game), []
-        mean, cov = trial.population.mean(0), trial.population.cov
-        crowds = trial.population, GaussianPath((mean + cov[0].diagonal().sqrt()).expand(len(cov), -1), 2 * cov)
-        for actions, crowd in itertools.product((trial.a, trial.a.flip(0)), crowds):
-            trial.a, trial.population = actions, crowd
-            answers.append(dict(trial.answers()))
-    for name, value in answers[0].items():
-        one, other = (a[name].double() - b[name].double() for a, b in (answers[:2], answers[2:]))  # between crowds
-        if name.startswith("step"):
-            other = torch.zeros_like(one)
-        if (one - other).abs().max() > SAME * value.abs().max():
-            return False
-    return True
-
-
 def _cells(game: Game, cells: int | None) -> Cells:
     domain = getattr(game, "domain", None)
     if domain is None or domain.state_dim not in CELLS:
@@ -187,12 +162,7 @@ def _cells(game: Game, cells: int | None) -> Cells:
             f"averaging: 'corrective' needs a game whose moves ignore the population and whose rewards are a function "
             f"of (t, x, a) plus one of (t, x, μ), got {game!r}; try 'linear' or 'geometric'"
         )
-    if cells is not None:
-        return Cells(domain, cells)
-    for number in range(CELLS[domain.state_dim], FINEST * CELLS[domain.state_dim]):
-        with contextlib.suppress(ValueError):  # its lines miss a wall
-            return Cells(domain, number)
-    return Cells(domain, FINEST * CELLS[domain.state_dim])  # which says so
+    return cells_of(domain, CELLS[domain.state_dim]) if cells is None else Cells(domain, cells)
 
 
 class _ShownMemory(Memory):

@@ -10,6 +10,7 @@ References: Powell, Approximate Dynamic Programming (2nd ed., 2011), Section 4.6
 JMLR 6 (2005), fitted Q iteration; Huré et al., arXiv 1812.04300, networks trained backwards over a finite horizon.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -20,10 +21,12 @@ from mfglib.arguments import checked
 from mfglib.checks import number, require_finite, require_positive, require_time
 from mfglib.games.base import clip, constant, known_moves
 from mfglib.learn.networks import Networks, StateFeatures, head, mlp, unit_of
+from mfglib.learn.table import Table, table_of
 from mfglib.populations import Repeated
 from mfglib.protocols import Game, ModuleState, Population
 from mfglib.schedules import budget
 from mfglib.seeds import Random
+from mfglib.trial import separable
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ class PostDecisionValues(nn.Module):
     """W_t(z) for t = 0..T−1, as shift_t + unit_t · net_t(z). Each time step has its own network, so fitting W_t leaves
     the values of later times unchanged.
 
+    With a `table`, what a network has learned is kept in it, W: (T, m), and looked up there: for an eighth of the time,
+    and it is asked for some millions of states in each iteration (decision L6).
     `temperature` is τ/k of the last fit.
     """
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, table: Table | None = None) -> None:
         super().__init__()
         self.features, horizon, hidden = StateFeatures(networks), networks.horizon, networks.hidden
         width = self.features.width
@@ -72,10 +77,32 @@ class PostDecisionValues(nn.Module):
         self.register_buffer("shift", torch.zeros(horizon))
         self.register_buffer("unit", torch.ones(horizon))
         self.register_buffer("temperature", torch.zeros(()))
+        self.table = table
+        if table is not None:
+            self.register_buffer("W", torch.zeros(horizon, len(table.x)))
 
     def forward(self, t: int, z: Tensor) -> Tensor:
         """(n, d) -> (n,), in units of reward."""
+        return self.network(t, z) if self.table is None else self.table(self.W[t, None], z)[0]
+
+    def network(self, t: int, z: Tensor) -> Tensor:
+        """(n, d) -> (n,), by the network itself."""
         return self.nets[t](self.features(z)).squeeze(-1) * self.unit[t] + self.shift[t]
+
+    def fit(
+        self, t: int, z: Tensor, target: Tensor, config: LookaheadConfig, steps: int, generator: torch.Generator
+    ) -> Tensor:
+        """Fit W_t to the targets (n,) in z: (n, d), from where it is; returns the mean squared error of the last step,
+        in units of the targets' variance."""
+        require_finite("best response: the rewards", target)
+        self.shift[t], self.unit[t] = target.mean(), unit_of(target.std(), target.mean())
+        target, features = (target - self.shift[t]) / self.unit[t], self.features(z)
+        loss = _regress(self.nets[t], features, target, config, steps, generator)
+        _refit(self.nets[t], features, target)
+        if self.table is not None:
+            with torch.no_grad():
+                self.W[t] = self.network(t, self.table.x)
+        return loss
 
 
 class LookaheadPolicy:
@@ -84,11 +111,21 @@ class LookaheadPolicy:
     the size of the cells (decision L1).
 
     Q is that of `values` against `population`, which is asked for rewards and moves at time t. Where these are
-    functions of (x, a) plus functions of (x, μ), as in beach bar and 4-rooms, any population will do.
+    functions of (x, a) plus functions of (x, μ), as in beach bar and 4-rooms, any population will do, and with
+    `separable` none is asked for its density: it is the same for all actions.
     """
 
-    def __init__(self, game: Game, population: Population, values: PostDecisionValues, candidates: int) -> None:
+    def __init__(
+        self,
+        game: Game,
+        population: Population,
+        values: PostDecisionValues,
+        candidates: int,
+        *,
+        separable: bool = False,
+    ) -> None:
         self.game, self.population, self.values, self.candidates = game, population, values, candidates
+        self.separable = separable
 
     affordable_draws = 4  # of each cell's action, when a judge asks: many candidates stand behind each
 
@@ -112,12 +149,17 @@ class LookaheadPolicy:
 
     def _pick(self, t: int, x: Tensor, a: Tensor, generator: torch.Generator | None) -> Tensor:
         """One of the actions a: (n, M, k) in each state: (n, k)."""
-        Q, tau = lookahead(self.game, self.population, self.values, t, x, a), self.values.temperature
+        Q, tau = self._worth(t, x, a), self.values.temperature
         if tau > 0:
             index = torch.multinomial((Q / tau).softmax(1), 1, generator=generator)[:, 0]
         else:
             index = Q.argmax(1)
         return a[torch.arange(len(x), device=x.device), index]
+
+    def _worth(self, t: int, x: Tensor, a: Tensor) -> Tensor:
+        """Q_t (n, M) of actions a: (n, M, k), but for what is the same for all."""
+        reward, z = ahead(self.game, self.population, t, x, a, x.new_zeros(len(x)) if self.separable else None)
+        return reward + self.values(t, z).view_as(reward)
 
     @torch.no_grad()
     @checked
@@ -129,7 +171,7 @@ class LookaheadPolicy:
 
     def _mean(self, t: int, x: Tensor) -> Tensor:
         a = candidates(self.game, x, self.candidates, None, jitter=False)
-        Q, tau = lookahead(self.game, self.population, self.values, t, x, a), self.values.temperature
+        Q, tau = self._worth(t, x, a), self.values.temperature
         weight = (Q / tau).softmax(1) if tau > 0 else (Q == Q.amax(1, keepdim=True)).to(Q)
         return (weight[..., None] * clip(a, self.game.a_bound)).sum(1) / weight.sum(1, keepdim=True)
 
@@ -138,6 +180,7 @@ class LookaheadPolicy:
 
 
 CHUNK = 2048  # states at a time: with their candidates they should stay in a cache
+RIDGE = 1e-4  # of the mean square of what a last layer reads
 REFINEMENT = 3  # candidates a side of the second look
 
 
@@ -169,46 +212,19 @@ def _stratified(game: Game, x: Tensor, side: int, generator: torch.Generator | N
     return (((low + u) / side * 2 - 1) * constant(game.a_bound, x)).expand(len(x), -1, -1)
 
 
-def lookahead(game: Game, population: Population, values: PostDecisionValues, t: int, x: Tensor, a: Tensor) -> Tensor:
-    """Q_t of actions a: (n, M, k), clipped to the bounds, in states x: (n, d); returns (n, M)."""
+def ahead(
+    game: Game, population: Population, t: int, x: Tensor, a: Tensor, log_density: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Of actions a: (n, M, k), clipped to the bounds, in states x: (n, d): rewards (n, M), and the states after the
+    move (n·M, d). `log_density`: (n,), of the crowd in x; None to ask the population, once a state."""
     M = a.shape[1]
     each, a = x.repeat_interleave(M, 0), clip(a.flatten(0, 1), game.a_bound)
-    crowd = Repeated(population, each, lambda t: population.log_prob(t, x).repeat_interleave(M))  # asked once a state
-    Q = game.reward(t, each, a, crowd).to(x) + values(t, game.moved(t, each, a, crowd))
-    return Q.view(-1, M)
 
+    def known(t: int) -> Tensor:
+        return (population.log_prob(t, x) if log_density is None else log_density).repeat_interleave(M)
 
-def fit_values(
-    game: Game,
-    population: Population,
-    values: PostDecisionValues,
-    config: LookaheadConfig,
-    generator: torch.Generator,
-    *,
-    steps: int,
-    temperature: float = 0.0,
-) -> dict[str, float]:
-    """The best response to the fixed `population`, in place, from the last one: a sweep from t = T−1 back to 0. Returns
-    the mean squared error of the last step over all times, in units of the targets' variance.
-
-    `temperature` > 0 adds −temperature · log π_t(a|x) to each reward: an entropy-smoothed best response, up to a
-    constant. Source: paper, Algo. 3, the best response π*_k against Ḡ_{k−1}. Raises DivergenceError if a loss is not
-    finite.
-    """
-    values.temperature.fill_(temperature)
-    losses = []
-    for t in reversed(range(game.horizon)):
-        inside = round(config.uniform_share * config.states)
-        crowd = population.sample(t + 1, config.states - inside, generator)
-        z = torch.cat([game.domain.uniform(inside, generator), crowd])
-        target = _next_values(game, population, values, config, t + 1, _pushed(game, z, generator), generator)
-        require_finite("best response: the rewards", target)
-        values.shift[t], values.unit[t] = target.mean(), unit_of(target.std(), target.mean())
-        target = (target - values.shift[t]) / values.unit[t]
-        losses.append(_regress(values.nets[t], values.features(z), target, config, steps, generator))
-    result = float(torch.stack(losses).mean())
-    require_finite("best response", result)
-    return {"critic_loss": result}
+    crowd = Repeated(population, each, known)
+    return game.reward(t, each, a, crowd).to(x).view(-1, M), game.moved(t, each, a, crowd)
 
 
 def _regress(
@@ -227,24 +243,17 @@ def _regress(
 
 
 @torch.no_grad()
-def _next_values(
-    game: Game, population: Population, values: PostDecisionValues, config: LookaheadConfig, t: int, x: Tensor,
-    generator: torch.Generator,
-) -> Tensor:  # fmt: skip
-    """V_t(x), (n, d) -> (n,): the best Q of the candidates, or their smoothed maximum τ log mean exp(Q/τ)."""
-    if t == game.horizon:
-        return game.reward(t, x, x.new_zeros(len(x), game.action_dim), population).to(x)
-    result, tau = [], values.temperature
-    for part in x.split(CHUNK):
-        Q = lookahead(game, population, values, t, part, candidates(game, part, config.candidates, generator))
-        smooth = tau * (torch.logsumexp(Q / tau, 1) - math.log(Q.shape[1])) if tau > 0 else Q.amax(1)
-        result.append(smooth)
-    return torch.cat(result)
-
-
-def _pushed(game: Game, z: Tensor, generator: torch.Generator) -> Tensor:
-    """Next states of post-decision states z: (n, d)."""
-    return game.domain.move(z, game.noise.draw(len(z), generator, z.dtype))
+def _refit(net: nn.Sequential, features: Tensor, target: Tensor) -> None:
+    """Give a network the last layer that fits the targets (n,) best, by least squares, held to what it was where they
+    say little."""
+    last, h = net[-1], net[:-1](features)
+    h = torch.cat([h, torch.ones_like(h[:, :1])], 1).double()
+    before = torch.cat([last.weight[0], last.bias]).double()
+    gram = h.T @ h
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    after = before + torch.linalg.solve(gram, h.T @ (target.double() - h @ before))
+    last.weight.copy_(after[None, :-1])
+    last.bias.copy_(after[-1:])
 
 
 class Lookahead(ModuleState, nn.Module):
@@ -262,21 +271,66 @@ class Lookahead(ModuleState, nn.Module):
                 "best_response: expected another learner for this game, got one that looks ahead, which asks for "
                 "bounded states, at most two bounded actions and `BoundedGame.step`"
             )
-        self.game, self.config, self.faced = game, config or LookaheadConfig(), None
-        net = networks or Networks.of(game)
-        self.values = PostDecisionValues(net)
+        self.game, self.config, self.faced = game, config or self.Config(), None
+        self.separable, net, table = separable(game), networks or Networks.of(game), None
+        with contextlib.suppress(ValueError):  # no table: networks themselves are asked
+            table = table_of(game.domain)
+        self.values = PostDecisionValues(net, table)
         self.to(net.device)
 
     @property
     def policy(self) -> LookaheadPolicy:
-        return LookaheadPolicy(self.game, self.faced, self.values, self.config.acting_candidates)
+        candidates = self.config.acting_candidates
+        return LookaheadPolicy(self.game, self.faced, self.values, candidates, separable=self.separable)
 
     def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
-        """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the last loss."""
-        self.faced = population
-        steps, temperature = budget(k, self.config.first_steps, self.config.steps), self.config.temperature / k
-        options = dict(steps=steps, temperature=temperature)
-        return fit_values(self.game, population, self.values, self.config, random("best response"), **options)
+        """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the mean squared error of the last step over all
+        times, in units of the targets' variance. With a temperature the reward of π is larger by −τ/k log π_t(a|x): an
+        entropy-smoothed best response, up to a constant. Raises DivergenceError if a loss is not finite."""
+        self.values.temperature.fill_(self.config.temperature / k)
+        return {"critic_loss": self.sweep(population, k, random("best response"))}
+
+    def sweep(self, population: Population, k: int, generator: torch.Generator) -> float:
+        """Fit W_t from t = T−1 back to 0."""
+        self.faced, game, config, losses = population, self.game, self.config, []
+        steps, inside = budget(k, config.first_steps, config.steps), round(config.uniform_share * config.states)
+        for t in reversed(range(game.horizon)):
+            crowd = population.sample(t + 1, config.states - inside, generator)
+            z = torch.cat([game.domain.uniform(inside, generator), crowd])
+            losses.append(self.values.fit(t, z, self._targets(t, z, generator), config, steps, generator))
+        result = float(torch.stack(losses).mean())
+        require_finite("best response", result)
+        return result
+
+    @torch.no_grad()
+    def _targets(self, t: int, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Of W_t in z: (n, d) -> (n,): the mean of V_{t+1} after two opposite draws of the noise, whose law (`Law`) is
+        symmetric about 0."""
+        noise, game = self.game.noise.draw(len(z), generator, z.dtype), self.game
+        ends = [game.domain.move(z, e) for e in (noise, -noise)]
+        return sum(torch.cat([self.next(t + 1, part, generator) for part in x.split(CHUNK)]) for x in ends) / 2
+
+    def next(self, t: int, x: Tensor, generator: torch.Generator) -> Tensor:
+        """V_t(x) against the population that is faced, (n, d) -> (n,): its last reward if t = T, else `_value`."""
+        game, tried = self.game, self.config.candidates
+        if t == game.horizon:
+            return game.reward(t, x, x.new_zeros(len(x), game.action_dim), self.faced).to(x)
+        reward, z = ahead(game, self.faced, t, x, candidates(game, x, tried, generator))
+        return self._value(t, reward, z)
+
+    def _value(self, t: int, reward: Tensor, z: Tensor) -> Tensor:
+        """V_t (n,) by the rewards (n, M) of the candidates and the states after their moves (n·M, d): the best Q, or
+        their smoothed maximum τ log mean exp(Q/τ)."""
+        Q, tau = reward + self.values(t, z).view_as(reward), self.values.temperature
+        return tau * (torch.logsumexp(Q / tau, 1) - math.log(Q.shape[1])) if tau > 0 else Q.amax(1)
 
     def kept(self) -> None:
         return None  # too slow to be played many times
+
+    def learned(self) -> dict[str, Tensor]:
+        """What the policy reads: the table, where there is one."""
+        read = ("values.temperature", "values.W") if self.values.table is not None else self.state()
+        return {name: self.state()[name] for name in read}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.load_state_dict(self.state() | state)

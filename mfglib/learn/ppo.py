@@ -38,6 +38,11 @@ class PPOConfig:
     minibatches: int = 4
     learning_rate: float = 1e-3
     """falls linearly to 5% within a best response: with a constant rate the gap grows again (decision P2)"""
+    later_learning_rate: float = 3e-4
+    """that of best responses after the first"""
+    decay: float = 0.995
+    """best responses act by an exponential average of the actor's weights over gradient steps (Polyak and Juditsky,
+    1992), a share 1 − decay of each new one, more at the start; 0 for the last weights (decision P5)"""
     clip: float = 0.2
     gae_lambda: float = 0.9
     """a smaller value harms the first best responses, whose critic starts from nothing, and these stay in the average
@@ -51,8 +56,10 @@ class PPOConfig:
     """τ: best response k maximises rewards −(τ/k) log π(a|x) on top of the game's. 0 is the paper's best response"""
 
     def __post_init__(self) -> None:
-        require_positive(self, *(name for name in self.__dataclass_fields__ if name != "temperature"))
+        zero = "temperature", "decay"  # what may be 0
+        require_positive(self, *(name for name in self.__dataclass_fields__ if name not in zero))
         number("PPOConfig.temperature", self.temperature)
+        number("PPOConfig.decay", self.decay, at_most=1.0)
         integer("PPOConfig.agents", self.agents, at_least=2)  # for a spread of returns
         if self.exploration_std > self.max_std:
             raise ValueError(
@@ -89,14 +96,17 @@ def fit_ppo(
     *,
     updates: int,
     temperature: float = 0.0,
+    learning_rate: float | None = None,
+    average: "WeightAverage | None" = None,
 ) -> dict[str, float]:
-    """Improve `policy` against the fixed `population`, in place, from where it is; returns its last losses.
+    """Improve `policy` against the fixed `population`, in place, from where it is; returns its last losses. `average`
+    is shown the weights of `policy` after each gradient step; `learning_rate` replaces that of `config`.
 
     `temperature` > 0 adds −temperature · log π_t(a|x) to each reward: an entropy-smoothed best response.
     Source: paper, Algo. 3, the best response π*_k against Ḡ_{k−1}. Raises DivergenceError if a loss is not finite.
     """
     parameters = [*policy.parameters(), *critic.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate or config.learning_rate, eps=1e-5, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, updates)
     for _ in range(updates):
         play = rollout(game, policy, population, n=config.agents, generator=generator)
@@ -110,16 +120,34 @@ def fit_ppo(
                 (policy_loss + critic_loss).backward()
                 nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.step()
+                if average is not None:
+                    average.add(policy)
         schedule.step()
         losses = {"policy_loss": policy_loss.item(), "critic_loss": critic_loss.item()}
         require_finite("best response", *losses.values())
     return losses
 
 
+class WeightAverage(nn.Module):
+    """`policy`, a copy of a network whose weights are an exponential average of those that `add` is shown: over the
+    last tenth or so of them, and at most 1/(1 − decay)."""
+
+    def __init__(self, policy: GaussianPolicy, decay: float) -> None:
+        super().__init__()
+        self.policy, self.decay = copy.deepcopy(policy).requires_grad_(False), decay
+        self.register_buffer("steps", torch.zeros(()))
+
+    @torch.no_grad()
+    def add(self, policy: GaussianPolicy) -> None:
+        self.steps += 1
+        share = max(1 - self.decay, 9 / (9 + float(self.steps)))
+        torch._foreach_lerp_(list(self.policy.parameters()), list(policy.parameters()), share)
+
+
 class PPO(ModuleState, nn.Module):
     """Best responses by PPO, for any game: `actor` and `critic`, trained on from one iteration to the next.
 
-    The best response acts by the actor's mean, or, with a temperature, as the actor does.
+    The best response acts by the mean of the actor with averaged weights, or, with a temperature, as that actor does.
     """
 
     Config = PPOConfig
@@ -130,18 +158,20 @@ class PPO(ModuleState, nn.Module):
         net = networks or Networks.of(game)
         stds = dict(min_std=self.config.exploration_std, max_std=self.config.max_std)
         self.actor, self.critic = GaussianPolicy(net, bound=net.bounded, **stds), Critic(net)
+        self.average = WeightAverage(self.actor, self.config.decay)
         self.to(net.device)
 
     @property
     def policy(self) -> GaussianPolicy | MeanPolicy:
-        return self.actor if self.config.temperature else MeanPolicy(self.actor)
+        return self.average.policy if self.config.temperature else MeanPolicy(self.average.policy)
 
     def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
         """Paper, Algo. 3: π*_k against Ḡ_{k−1}, from π*_{k−1}; returns the last losses."""
         updates = budget(k, self.config.first_updates, self.config.updates)
-        options = dict(updates=updates, temperature=self.config.temperature / k)
+        rate = self.config.learning_rate if k == 1 else self.config.later_learning_rate
+        options = dict(updates=updates, temperature=self.config.temperature / k, learning_rate=rate)
         learner, self.faced = (self.actor, self.critic, self.config), population
-        return fit_ppo(self.game, population, *learner, random("best response"), **options)
+        return fit_ppo(self.game, population, *learner, random("best response"), average=self.average, **options)
 
     def kept(self) -> nn.Module:
         return copy.deepcopy(self.policy)
