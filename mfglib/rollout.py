@@ -73,6 +73,19 @@ def rollout(
     return Rollout(x, a[:T], reward)
 
 
+@torch.no_grad()
+def redrawn(game: Game, play: Rollout, population: Population | None, draws: int, generator: torch.Generator) -> Tensor:
+    """States (T+1, draws · n, d) of the agents of a roll-out against `population`, each one's last step drawn anew
+    `draws` times: at each t they have the law of the agents, with less of the noise of a finite number of them, and
+    nobody acts again."""
+    x, population = play.x, Particles(play.x) if population is None else population
+    steps = [torch.cat([game.initial(x.shape[1], generator).float() for _ in range(draws)])]
+    for t, a in enumerate(play.a):
+        new = [game.step(t, x[t].clone(), a.clone(), population, generator) for _ in range(draws)]
+        steps.append(torch.cat(new))
+    return torch.stack(steps)
+
+
 def _shaped(name: str, value: Tensor, *shape: int) -> Tensor:
     """`value`, which would be broadcast if it had another shape without a word."""
     if value.shape != shape:

@@ -10,9 +10,9 @@ from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.learn.densities import GaussianPolicy
 from mfglib.learn.networks import Networks
-from mfglib.learn.ppo import Critic, PPOConfig, _batch, fit_ppo
+from mfglib.learn.ppo import PPO, Critic, PPOConfig, WeightAverage, _batch, fit_ppo
 from mfglib.rollout import Rollout, rollout
-from mfglib.seeds import isolated
+from mfglib.seeds import Random, isolated
 
 GAME = LinearQuadratic(horizon=3, c_x=1.0, c_a=0.5, initial_std=0.5, noise_std=0.1)
 CROWD = lq_equilibrium(GAME).population
@@ -82,3 +82,37 @@ def test_temperature_finds_the_gibbs_policy(temperature):
         mean, std = policy.gaussian(0, torch.linspace(-0.5, 0.5, 11)[:, None])
     assert mean.abs().max() < 0.1
     assert std.mean().item() == pytest.approx(math.sqrt(temperature / 2), rel=0.15)
+
+
+# --- averaged weights
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_an_average_of_weights_is_exponential_and_follows_fast_at_first(decay):
+    policy, _ = learners()
+    average, seen = WeightAverage(policy, decay), []
+    for step in range(1, 60):
+        with torch.no_grad():
+            policy.mean_head.bias.fill_(float(step))
+        average.add(policy)
+        seen.append(average.policy.mean_head.bias.item())
+    expected = 0.0
+    for step, value in enumerate(seen, 1):
+        expected += max(1 - decay, 9 / (9 + step)) * (step - expected)
+        assert value == pytest.approx(expected, rel=1e-4)
+    assert decay or seen[-1] == 59.0
+    assert all(not p.requires_grad for p in average.policy.parameters())
+
+
+def test_best_responses_act_by_the_averaged_weights_and_learn_on_from_the_last():
+    with isolated(0, "learner"):
+        learner = PPO(GAME, config=PPOConfig(agents=64, first_updates=3, updates=2))
+    learner.fit(CROWD, 1, Random(0, 1))
+    x = GAME.initial(20, gen())
+    acted, last = learner.policy.mean(1, x), learner.actor.mean(1, x)
+    torch.testing.assert_close(acted, learner.average.policy.mean(1, x))
+    assert not torch.allclose(acted, last)
+    before = [p.clone() for p in learner.actor.parameters()]
+    learner.fit(CROWD, 2, Random(0, 2))
+    assert all(not torch.equal(*pair) for pair in zip(before, learner.actor.parameters(), strict=True))
+    assert learner.average.steps == (3 + 2) * PPOConfig().epochs * PPOConfig().minibatches

@@ -6,7 +6,7 @@ from mfglib.exact import lq_equilibrium
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy, NoisePolicy
 from mfglib.populations import MeanPath
-from mfglib.rollout import rollout
+from mfglib.rollout import redrawn, rollout
 
 STEPS = dict(horizon=2, initial_std=0.0, noise_std=0.0, initial_mean=1.0)
 
@@ -142,3 +142,23 @@ def test_rewards_are_not_broadcast(value):
     game = type("Own", (InPlace,), dict(reward=lambda self, t, x, a, population: value(x)))()
     with pytest.raises(ValueError, match=r"game.reward: expected shape \(4,\), got"):
         rollout(game, NoisePolicy(torch.zeros(1)), n=4, generator=gen())
+
+
+# --- the last steps, drawn again
+
+
+@pytest.mark.parametrize("crowd", [None, MeanPath(torch.full((4, 1), 5.0))], ids=["own", "given"])
+def test_redrawn_states_are_steps_from_where_the_agents_were(crowd):
+    still = dict(horizon=3, A_bar=0.3, initial_law="uniform", initial_std=0.5)
+    policy = AffinePolicy(torch.full((3, 1, 1), -0.5), torch.tensor([[0.1], [0.2], [0.0]]))
+    game = LinearQuadratic(noise_std=0.0, **still)
+    play = rollout(game, policy, crowd, n=50, generator=gen())
+    x = redrawn(game, play, crowd, 3, gen(1))
+    assert x.shape == (4, 150, 1)
+    for states in x[1:].split(50, 1):  # without noise nothing is drawn but the start
+        torch.testing.assert_close(states, play.x[1:])
+    assert not torch.equal(x[0, :50], x[0, 50:100])
+    noisy = LinearQuadratic(noise_std=0.2, **still)
+    noise = (redrawn(noisy, play, crowd, 200, gen(1)).view(4, 200, 50) - play.x[:, None, :, 0])[1:]
+    torch.testing.assert_close(noise.std(1).mean(1), torch.full((3,), 0.2), atol=0.01, rtol=0)
+    torch.testing.assert_close(noise.mean(1), torch.zeros(3, 50), atol=0.08, rtol=0)

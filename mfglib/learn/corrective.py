@@ -21,7 +21,7 @@ from mfglib.learn.networks import Networks
 from mfglib.learn.table import cells_of
 from mfglib.populations import CellPopulation, Repeated
 from mfglib.protocols import BestResponse, Game, Population, TensorState
-from mfglib.rollout import rollout
+from mfglib.rollout import Rollout, redrawn, rollout
 from mfglib.seeds import Random
 from mfglib.trial import separable
 
@@ -78,14 +78,13 @@ class RestrictedGame(TensorState):
     def add(self, x: Tensor, a: Tensor, generator: torch.Generator) -> None:
         """Solve the game with one more best response, of which x: (T+1, n, d) and a: (T, n, k) are a roll-out. Where
         its agents are is counted over several draws of each one's last step."""
-        game, n, seen, earned = self.game, x.shape[1], CellPopulation(self.grid, self._shares(x)), 0.0
-        drawn = [torch.stack([game.initial(n, generator) for _ in range(DRAWS)])]
+        game, seen, earned = self.game, CellPopulation(self.grid, self._shares(x)), 0.0
         for t, actions in enumerate(a):
-            drawn.append(torch.stack([game.step(t, x[t], actions, seen, generator) for _ in range(DRAWS)]))
             acted, still = (game.reward(t, x[t], v, seen) for v in (actions, torch.zeros_like(actions)))
             earned += (acted - still).double().mean().item()
+        drawn = redrawn(game, Rollout(x, a, x[..., 0]), seen, DRAWS, generator)
         require_finite("averaging: what the best response earns", earned)
-        self.mass = torch.cat([self.mass, self._shares(torch.stack(drawn).flatten(1, 2))[None]])
+        self.mass = torch.cat([self.mass, self._shares(drawn)[None]])
         self.earned = torch.cat([self.earned, self.earned.new_tensor([earned])])
         k = len(self.earned)
         start = torch.cat([self.solution * (1 - 1 / k), self.earned.new_tensor([1 / k])])

@@ -16,7 +16,7 @@ from mfglib.learn.networks import TimeFeatures, mlp, unit_of
 from mfglib.learn.spline import spline, spline_inverse
 from mfglib.learn.unfold import Unfold
 from mfglib.protocols import Game, ModuleState, Policy
-from mfglib.rollout import rollout
+from mfglib.rollout import redrawn, rollout
 from mfglib.schedules import budget, decayed
 from mfglib.seeds import Random
 
@@ -42,6 +42,8 @@ class FlowConfig:
     learning_rate: float = 5e-3
     agents: int = 30_000
     """N, agents simulated for each population, to which Ḡ is fitted (decision S1)"""
+    draws: int = 1
+    """of each agent's last step: so many states, at the price of a move (decision S1)"""
     decay_after: int | None = None
     """iteration from which the learning rate falls like 1/k; see `CloningConfig`"""
 
@@ -257,7 +259,8 @@ class FlowPopulation(ModuleState, TimeFlow):
     def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
         """Paper, Algo. 3: Ḡ_k by maximum likelihood on N trajectories of π̄_k, from Ḡ_{k−1}; returns the loss."""
         config = decayed(self.config, k)
-        x = rollout(self.game, policy, n=config.agents, generator=random("population"), rewards=False).x
+        play = rollout(self.game, policy, n=config.agents, generator=random("population"), rewards=False)
+        x = play.x if config.draws == 1 else redrawn(self.game, play, None, config.draws, random("last steps"))
         steps = budget(k, config.first_steps, config.steps)
         return {"flow_loss": fit_flow(self, x, config, random("flow"), steps=steps)}
 
