@@ -85,7 +85,7 @@ LECTURE: dict[int, Sizes] = {
     # In one dimension the errors of the density add up: more agents and steps (decision S3), more bins (decision S4),
     # and lower rates, since with those of two dimensions the average does not settle (decision S5).
     1: {
-        "look-ahead": dict(first_steps=300, steps=50, learning_rate=4e-3),
+        "look-ahead": dict(first_steps=300, steps=50, states=1024, batch=512, learning_rate=4e-3),
         "cloned": dict(agents=3000),
         "flow": dict(agents=20_000, steps=120, batch=512, bins=12),
         "agents": dict(agents=20_000),
@@ -95,7 +95,7 @@ LECTURE: dict[int, Sizes] = {
     # (decision S6). Best responses may be rough, because the average forgives it: a larger budget costs time and gains
     # nothing (decision S7).
     2: {
-        "look-ahead": dict(first_steps=250, steps=20, states=2048, batch=512),
+        "look-ahead": dict(first_steps=250, steps=20, states=1024, batch=512),
         "cloned": dict(agents=2000, steps=320, batch=1024, learning_rate=1e-2),
         "flow": dict(agents=20_000, steps=60, batch=512),
         "agents": dict(agents=20_000),
@@ -106,7 +106,10 @@ LECTURE: dict[int, Sizes] = {
 # mirror descent the policy is the last one, and errors of its values and of the flow before it count (decision S10).
 AVERAGED: dict[str, dict[int, Sizes]] = {
     "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
-    "mirror": {1: {}, 2: {"mirror": dict(steps=60), "flow": dict(steps=150, first_steps=400)}},
+    "mirror": {
+        1: {"flow": dict(agents=8000, draws=4)},
+        2: {"mirror": dict(steps=60, states=2048), "flow": dict(steps=150, first_steps=400)},
+    },
 }
 
 

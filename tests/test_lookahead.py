@@ -251,12 +251,15 @@ def test_values_are_expectations_over_the_noise(noise):
 
 def test_targets_are_means_of_two_opposite_draws():
     """Where the next value is linear and no edge is near, the noise cancels."""
-    learner, z = fresh(BAR), torch.linspace(0.45, 0.55, 40)[:, None]
+    learner, z = fresh(BeachBar(horizon=3)), torch.linspace(0.45, 0.55, 40)[:, None]
     learner.next = lambda t, x, generator: 3 * x[:, 0] + t
     torch.testing.assert_close(learner._targets(1, z, gen()), 3 * z[:, 0] + 2)
     learner.next = lambda t, x, generator: (x[:, 0] - z[:, 0]).square()
     drawn = BAR.noise.draw(40, gen(), z.dtype)[:, 0]
     torch.testing.assert_close(learner._targets(1, z, gen()), drawn.square())
+    learner.game.noise.symmetric, random = False, gen()  # a law of one's own: two draws
+    draws = [learner.game.noise.draw(40, random, z.dtype)[:, 0].square() for _ in range(2)]
+    torch.testing.assert_close(learner._targets(1, z, gen()), sum(draws) / 2)
 
 
 def test_temperature_spreads_the_actions_and_is_kept_with_the_values():

@@ -18,6 +18,8 @@ from mfglib.protocols import Population
 class Law:
     """A product law with independent coordinates: "gaussian", or "uniform" on a box; mean and std (d,)."""
 
+    symmetric = True  # about its mean
+
     @checked
     def __init__(self, name: str, mean: Any, std: Any, size: int) -> None:
         if name not in ("gaussian", "uniform"):

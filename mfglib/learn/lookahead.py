@@ -304,10 +304,13 @@ class Lookahead(ModuleState, nn.Module):
 
     @torch.no_grad()
     def _targets(self, t: int, z: Tensor, generator: torch.Generator) -> Tensor:
-        """Of W_t in z: (n, d) -> (n,): the mean of V_{t+1} after two opposite draws of the noise, whose law (`Law`) is
-        symmetric about 0."""
-        noise, game = self.game.noise.draw(len(z), generator, z.dtype), self.game
-        ends = [game.domain.move(z, e) for e in (noise, -noise)]
+        """Of W_t in z: (n, d) -> (n,): the mean of V_{t+1} after two draws of the noise, opposite ones if its law is
+        symmetric about its mean 0, as a `Law` is."""
+        game = self.game
+        noise = game.noise.draw(len(z), generator, z.dtype)
+        opposite = getattr(game.noise, "symmetric", False)
+        other = -noise if opposite else game.noise.draw(len(z), generator, z.dtype)
+        ends = [game.domain.move(z, e) for e in (noise, other)]
         return sum(torch.cat([self.next(t + 1, part, generator) for part in x.split(CHUNK)]) for x in ends) / 2
 
     def next(self, t: int, x: Tensor, generator: torch.Generator) -> Tensor:

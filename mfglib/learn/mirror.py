@@ -67,10 +67,9 @@ class MirrorValues(nn.Module):
 
 
 class MirrorPolicy(LookaheadPolicy):
-    """π_k, drawn from stratified random candidates."""
+    """π_k, drawn from candidates."""
 
-    def _choose(self, t: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        a = candidates(self.game, x, self.candidates, generator)
+    def _pick(self, t: int, x: Tensor, a: Tensor, generator: torch.Generator | None) -> Tensor:
         index = torch.multinomial(self._shares(t, x, a), 1, generator=generator)[:, 0]
         return a[torch.arange(len(x), device=x.device), index]
 
