@@ -46,7 +46,7 @@ Sizes = dict[str, dict[str, Any]]
 PRESETS: dict[str, Sizes] = {
     "smoke": {
         "networks": dict(hidden=(16, 16)),
-        "ppo": dict(agents=64, first_updates=3, updates=2),
+        "ppo": dict(agents=64, first_updates=3, updates=2, later_learning_rate=1e-3),
         "look-ahead": dict(first_steps=20, steps=10, states=256, batch=128, candidates=9, acting_candidates=9),
         "sb3": dict(first_steps=400, steps=200, agents=8, gradient_steps=2),
         "cloned": dict(agents=100, steps=20, batch=512),
