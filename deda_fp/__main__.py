@@ -81,6 +81,10 @@ def keep(arguments: argparse.Namespace) -> None:
     store.keep(arguments.results, arguments.only)
 
 
+def confirm(arguments: argparse.Namespace) -> None:
+    store.confirm(arguments.old.resolve(), arguments.iterations, arguments.only)
+
+
 def compare(arguments: argparse.Namespace) -> None:
     print(store.compare(arguments.results).to_string(index=False, float_format="{:.4g}".format))
 
@@ -124,6 +128,11 @@ def main() -> None:
         if name == "keep":
             stored.add_argument("--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp")
         stored.set_defaults(run=run)
+    same = commands.add_parser("confirm", help="let stored runs belong to code that trains the same, to the bit")
+    same.add_argument("old", type=Path, help="a checkout of the code that they belong to")
+    same.add_argument("--iterations", type=int, default=6, help="that are trained with both")
+    same.add_argument("--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp")
+    same.set_defaults(run=confirm)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)

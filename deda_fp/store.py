@@ -7,9 +7,13 @@ versions of today (`mfglib.runs.identity`); one that does not is trained.
 
 import hashlib
 import json
+import os
 import platform
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +147,56 @@ def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
     runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
 
 
+def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
+    """Let stored runs belong to the code of today where it does what the code in the folder `old`, which they belong
+    to, does: of each run both train the first iterations of seed 0, and histories, learners and error terms must be
+    equal to the bit. So a change that changes no number asks for minutes, not for all runs again.
+
+    Raises ValueError, naming the run, where the stored ones are not of `old` and where something differs.
+    """
+    made, folders = _made(), [RESULTS / "confirm" / name for name in ("old", "new")]
+    for game, variant in VARIANTS:
+        if only and f"{game}/{variant}" not in only:
+            continue
+        commands = [_train(root, game, variant, iterations, at) for root, at in zip((old, ROOT), folders, strict=True)]
+        if any(command.wait() for command in commands):
+            raise ValueError(f"{game}/{variant}: expected two runs, got an error; see above")
+        then, now = pair = [folder / game / variant for folder in folders]
+        before, after = (runs.read_settings(run) for run in pair)
+        stored = [STORE / game / variant / f"seed-{seed}" for seed in SEEDS[PRESET]]
+        if runs.read_settings(stored[0])["code"] != before["code"]:
+            raise ValueError(f"{game}/{variant}: expected stored runs of the code in {old}, got ones of other code")
+        same = _measured(then).equals(_measured(now)) and all(_same(then, now, k) for k in range(iterations + 1))
+        if THEORY.get(game) == variant:
+            same = same and (then / "errors.csv").read_bytes() == (now / "errors.csv").read_bytes()
+        if not same:
+            raise ValueError(
+                f"{game}/{variant}: expected what the code in {old} trains, got something else; train anew"
+            )
+        for run in stored:
+            settings = runs.read_settings(run)
+            known = {name: value for name, value in after.items() if name != "seed"}
+            if settings["certificate"] != before["certificate"]:  # it was stale before
+                known.pop("certificate")
+            runs.write(run / "settings.json", json.dumps(settings | known, indent=1))
+        print(f"{game}/{variant}: equal")
+    if not only:
+        made |= dict(errors=fingerprint(ERRORS), sampling=_sampling(STORE))
+        runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
+
+
+def _train(root: Path, game: str, variant: str, iterations: int, folder: Path) -> subprocess.Popen:
+    """A process that trains seed 0 with the code in `root`, and measures its error terms."""
+    algorithm, averaging = learned_by(variant)
+    train = f"train {game} --algorithm {algorithm} --averaging {averaging} --iterations {iterations} --overwrite"
+    errors = [f"errors {game}"] if THEORY.get(game) == variant else []
+    mine = [sys.executable, "-m", "mfglib"]
+    script = " && ".join(shlex.join([*mine, *c.split(), "--directory", f"{folder / game / variant}"])
+                         for c in (train + f" --preset {PRESET}", *errors))  # fmt: skip
+    environment = os.environ | dict(PYTHONPATH=str(root), OMP_NUM_THREADS="1", TQDM_DISABLE="1")
+    return subprocess.Popen(script, shell=True, cwd=root, env=environment)
+
+
 def compare(results: Path = RESULTS) -> pd.DataFrame:
     """Stored runs beside those that were trained in `results`. Where a machine like this one made the stored ones, a
     row a run: are histories, but for wall times, and last learners equal to the bit? Else a row for the game and
@@ -228,9 +282,11 @@ def _equal(stored: Path, new: Path) -> bool:
     if not _measured(stored).equals(_measured(new)):
         return False
     file = max(stored.glob("learners-*"), default=None)
-    if file is None:
-        return True
-    k = iteration_of(file)
+    return file is None or _same(stored, new, iteration_of(file))
+
+
+def _same(stored: Path, new: Path, k: int) -> bool:
+    """The learners of iteration k."""
     one, other = (_named(read_learners(run, k)) for run in (stored, new))
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 

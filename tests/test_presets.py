@@ -125,7 +125,15 @@ def test_environment_decides_the_preset(monkeypatch):
         resolve_preset("smoke")
 
 
-FREE_FIELDS = "temperature", "decay", "uniform_share", "beta", "bandwidth", "cells", "frequencies"  # 0 or None may be meant
+FREE_FIELDS = (
+    "temperature",
+    "decay",
+    "uniform_share",
+    "beta",
+    "bandwidth",
+    "cells",
+    "frequencies",
+)  # 0 or None may be meant
 CONFIGS = {path for part in LEARNERS.values() for path in part.values()}
 CONFIGS |= {"mfglib.learn.networks:NetworkConfig", "mfglib.certificates:CertifyConfig"}
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -174,7 +175,7 @@ def test_once_placed_nothing_is_asked_again(tmp_path, monkeypatch):
 
 
 def test_every_stored_run_belongs_to_the_code(tmp_path, monkeypatch):
-    """To mend: `make reproduce STORE=1` (an hour), then `make notebooks`."""
+    """To mend: `make reproduce STORE=1` (an hour), or `python -m mfglib confirm OLD`; then `make notebooks`."""
     monkeypatch.delenv("MFGLIB_PRESET", raising=False)
     assert store.take(tmp_path) == []
 
@@ -213,3 +214,57 @@ def test_the_bias_of_a_grid_is_that_of_the_benchmark():
     assert bias[20] == rows["four-rooms, equilibrium, 40 cells, t = 20: total variation"]
     with pytest.raises(KeyError, match="no rows of four-rooms, equilibrium, 41 cells: run benchmarks/grid.py"):
         store.grid_bias("four-rooms", 41)
+
+
+@pytest.fixture
+def older(small, monkeypatch, tmp_path):
+    """The same store, of code that said it otherwise, and what stands in for the processes that train."""
+    seeds = {"old": 0, "new": 0}
+
+    def relabel(run):
+        runs.write(run / "settings.json", json.dumps(runs.read_settings(run) | dict(code="older")))
+
+    def train(root, game, variant, iterations, folder):
+        run = folder / game / variant
+        store._solve(game, variant, "lecture", seeds[folder.name], run, iterations=iterations, overwrite=True)
+        if folder.name == "old":
+            relabel(run)
+        runs.write_table(run / "errors.csv", pd.DataFrame({"e_true": [1.0]}))
+        return SimpleNamespace(wait=lambda: 0)
+
+    for run in store.STORE.glob("*/*/seed-*"):
+        relabel(run)
+    monkeypatch.setattr(store, "_train", train)
+    monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
+    return seeds
+
+
+def test_runs_of_code_that_trains_the_same_are_confirmed(older, tmp_path, capsys):
+    assert [line.split(":")[0] for line in store.take(tmp_path / "new")] == ["lq, geometric", "beach-bar, deda-fp"]
+    store.confirm(tmp_path, 1, ["lq/geometric"])
+    assert capsys.readouterr().out == "lq/geometric: equal\n"
+    assert [line.split(":")[0] for line in store.take(tmp_path / "new")] == ["beach-bar, deda-fp"]
+    with pytest.raises(
+        ValueError, match="lq/geometric: expected stored runs of the code in .*, got ones of other code"
+    ):
+        store.confirm(tmp_path, 1)  # it belongs to today's by now
+    store.confirm(tmp_path, 1, ["beach-bar/deda-fp"])
+    assert store.take(tmp_path / "new") == []
+
+
+def test_runs_of_code_that_trains_something_else_are_not_confirmed(older, tmp_path):
+    older["new"] = 1
+    with pytest.raises(ValueError, match="lq/geometric: expected what the code in .* trains, got something else"):
+        store.confirm(tmp_path, 1)
+    assert len(store.take(tmp_path / "new")) == 2
+
+
+def test_both_codes_train_with_the_same_words(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(store.subprocess, "Popen", lambda script, **options: asked.append((script, options)))
+    for root in (tmp_path / "old", store.ROOT):
+        store._train(root, "beach-bar", "deda-fp", 3, tmp_path / root.name)
+    (one, where), (other, here) = asked
+    assert one.replace("/old/", f"/{store.ROOT.name}/") == other and one.count("mfglib") == 2  # errors too
+    assert where["cwd"] != here["cwd"] and where["env"]["PYTHONPATH"] == str(where["cwd"])
+    assert "train beach-bar --algorithm deda-fp --averaging uniform --iterations 3" in one
