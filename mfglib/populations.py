@@ -15,7 +15,30 @@ from mfglib.protocols import Population
 from mfglib.seeds import generator as generator_of
 
 
-class Particles:
+class KnowsActions:
+    """A mixin: `mean_action`, by `actions`: (T, k), the mean of the crowd's actions at each time; None, or no such
+    attribute, where they are not known."""
+
+    def mean_action(self, t: int) -> Tensor:
+        """(k,), 0 at t = T, where nobody acts; ValueError for a population that does not know it."""
+        actions = getattr(self, "actions", None)
+        if actions is None:
+            raise ValueError(
+                f"population: expected one that knows the mean action of its crowd, got a {type(self).__name__} "
+                f"without `actions`; a game that asks for it says so by `uses_actions = True`"
+            )
+        return actions[t] if require_time(t, len(actions)) < len(actions) else torch.zeros_like(actions[0])
+
+
+def known_actions(population: Population, horizon: int) -> Tensor | None:
+    """The mean actions (T, k) of a population; None if it does not know them."""
+    unknown = isinstance(population, KnowsActions) and getattr(population, "actions", None) is None
+    if unknown or not hasattr(population, "mean_action"):
+        return None
+    return torch.stack([population.mean_action(t) for t in range(horizon)])
+
+
+class Particles(KnowsActions):
     """The empirical measure of simulated agents; a local density by Gaussian convolution (paper, Algo. 1 and 2).
 
     The density is the paper's plain kernel: it knows no domain, and near the edge of one, kernels leak mass over it.
@@ -24,17 +47,18 @@ class Particles:
         x: (T+1, n, d) states of n agents.
         bandwidth: kernel width as a multiple of the coordinate's standard deviation; None for Scott's rule,
             n^(−1/(d+4)). The paper does not state its σ.
+        actions: (T, k) their mean actions, for games that ask for them.
 
     Raises ValueError for another shape, or a bandwidth that is not a finite number > 0.
     """
 
     @checked
-    def __init__(self, x: Tensor, bandwidth: float | None = None) -> None:
+    def __init__(self, x: Tensor, bandwidth: float | None = None, actions: Tensor | None = None) -> None:
         if x.ndim != 3 or not x.numel():
             raise ValueError(f"x: expected shape (T+1, n, d) with n > 0, got {tuple(x.shape)}")
         if bandwidth is not None and not 0 < bandwidth < math.inf:
             raise ValueError(f"bandwidth: expected None or a finite number > 0, got {bandwidth!r}")
-        self.x = x
+        self.x, self.actions = x, actions
         self.bandwidth = x.shape[1] ** (-1 / (x.shape[2] + 4)) if bandwidth is None else bandwidth
 
     @checked
@@ -92,15 +116,15 @@ def _square_distance(x: Tensor, columns: Tensor, out: Tensor | None = None, buff
     return total
 
 
-class GaussianPath:
+class GaussianPath(KnowsActions):
     """A population that is Gaussian at every t: mean (T+1, d), cov (T+1, d, d). Exact for unbounded LQ."""
 
     @checked
-    def __init__(self, mean: Tensor, cov: Tensor) -> None:
+    def __init__(self, mean: Tensor, cov: Tensor, actions: Tensor | None = None) -> None:
         if mean.ndim != 2 or cov.shape != (*mean.shape, mean.shape[1]):
             shapes = f"{tuple(mean.shape)} and {tuple(cov.shape)}"
             raise ValueError(f"mean, cov: expected shapes (T+1, d) and (T+1, d, d), got {shapes}")
-        self._mean, self.cov = mean, cov
+        self._mean, self.cov, self.actions = mean, cov, actions
 
     @checked
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -128,13 +152,13 @@ class GaussianPath:
         return self._mean[require_time(t, len(self._mean) - 1)]
 
 
-class MeanPath:
+class MeanPath(KnowsActions):
     """A population that knows only its mean path (T+1, d): all that an LQ game asks for."""
 
     @checked
-    def __init__(self, path: Tensor) -> None:
+    def __init__(self, path: Tensor, actions: Tensor | None = None) -> None:
         require_shape("path", path, None, None)
-        self.path = path
+        self.path, self.actions = path, actions
 
     def mean(self, t: int) -> Tensor:
         return self.path[require_time(t, len(self.path) - 1)]
@@ -147,6 +171,7 @@ class Repeated:
     def __init__(self, population: Population, x: Tensor, known: Callable[[int], Tensor]) -> None:
         self.population, self.x, self.known = population, x, known
         self.mean, self.sample = population.mean, getattr(population, "sample", None)
+        self.mean_action = getattr(population, "mean_action", None)
 
     def log_prob(self, t: int, x: Tensor) -> Tensor:
         return self.known(t) if x is self.x else self.population.log_prob(t, x)
@@ -155,19 +180,26 @@ class Repeated:
 CELLS = {1: 800, 2: 160}  # of a table, along the longest side (decision K4)
 
 
-class CellPopulation:
+class CellPopulation(KnowsActions):
     """A density that is constant in each of many cells: mass (T+1, m), on `grid`, the cells.
 
     A cell is drawn by the alias method (Walker, 1977; Vose, IEEE Trans. Softw. Eng. 17, 1991), then a uniform place in
     it, on `device`. Samples and `log_prob` belong to the same distribution, exactly.
 
-    `means`: (T+1, d) if they are known better than by the mass, else None.
+    `means`: (T+1, d) if they are known better than by the mass, else None. `actions`: (T, k) mean actions, if known.
     """
 
     @checked
-    def __init__(self, grid: Cells, mass: Tensor, means: Tensor | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        grid: Cells,
+        mass: Tensor,
+        means: Tensor | None = None,
+        device: str = "cpu",
+        actions: Tensor | None = None,
+    ) -> None:
         require_shape("mass", mass, None, len(grid.x))
-        self.grid, self.mass, self.means, self.device = grid, mass, means, device
+        self.grid, self.mass, self.means, self.device, self.actions = grid, mass, means, device, actions
         self._tables: tuple[Tensor, ...] = ()
 
     @classmethod
@@ -184,7 +216,9 @@ class CellPopulation:
                 x = grid.x.float()
                 mass = torch.stack([population.log_prob(t, x).double().cpu().exp() * grid.volume for t in times])
             means = torch.stack([population.mean(t).double().cpu() for t in times])
-        return cls(grid, mass.expand(len(times), len(grid.x)), means)
+            actions = known_actions(population, horizon)
+        actions = None if actions is None else actions.double().cpu()
+        return cls(grid, mass.expand(len(times), len(grid.x)), means, actions=actions)
 
     @classmethod
     @torch.no_grad()
@@ -209,7 +243,8 @@ class CellPopulation:
         if not (total.isfinite() & (total > 0)).all():
             raise ValueError("population: expected a finite density with some mass in the cells at every time")
         mass = density / total
-        return cls(grid, mass, (mass @ x.double().cpu()).float().to(device), device)
+        means = (mass @ x.double().cpu()).float().to(device)
+        return cls(grid, mass, means, device, known_actions(population, horizon))
 
     @checked
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -11,7 +11,11 @@ from mfglib.seeds import Random
 
 
 class Population(Protocol):
-    """What a game may ask of the population μ at time t, an integer 0..T."""
+    """What a game may ask of the population μ at time t, an integer 0..T.
+
+    A game with `uses_actions = True` may also ask for `mean_action(t)`: (k,), the mean of the crowd's actions as they
+    act, within the bounds; 0 at t = T (an extended mean field game).
+    """
 
     def sample(self, t: int, n: int, generator: torch.Generator | None = None) -> Tensor: ...  # (n, d)
     def log_prob(self, t: int, x: Tensor) -> Tensor: ...  # (n, d) -> (n,)
@@ -36,7 +40,8 @@ class Game(Protocol):
     Noise is each agent's own: a game with a shock that is common to all has a random population, and is not solved here
     (`check_game` refuses it). States are continuous: a population with a density smears a coordinate with few values,
     such as a type in {−1, 1}, which simulated agents (`population="agents"`) keep, but not their kernel density.
-    A game may have bounds too: `domain` (`mfglib.games.Domain`) and `a_bound`, a number or (k,).
+    A game may have bounds too: `domain` (`mfglib.games.Domain`) and `a_bound`, a number or (k,). One whose rewards or
+    moves depend on what the others do, and not only on where they are, says `uses_actions = True`.
     """
 
     horizon: int

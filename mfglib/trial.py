@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mfglib.arguments import require_game
 from mfglib.checks import array
+from mfglib.games.base import uses_actions
 from mfglib.games.domain import Domain
 from mfglib.populations import GaussianPath
 from mfglib.protocols import Game
@@ -55,7 +56,8 @@ def separable(game: Game) -> bool:
     with torch.no_grad(), torch_defaults():
         trial, answers = _Trial(game), []
         mean, cov = trial.population.mean(0), trial.population.cov
-        crowds = trial.population, GaussianPath((mean + cov[0].diagonal().sqrt()).expand(len(cov), -1), 2 * cov)
+        further = (mean + cov[0].diagonal().sqrt()).expand(len(cov), -1)
+        crowds = trial.population, GaussianPath(further, 2 * cov, trial.acted(-0.7))
         for actions, crowd in itertools.product((trial.a, trial.a.flip(0)), crowds):
             trial.a, trial.population = actions, crowd
             answers.append(dict(trial.answers()))
@@ -109,7 +111,14 @@ class _Trial:
         mean, width = self.x.mean(0), self.x.std(0) + 0.1 * self.x.abs().mean(0)
         shift = torch.linspace(0, 0.1, game.horizon + 1)[:, None] * (width + 1e-6)  # times differ
         cov = torch.diag((width + 1e-6).square()).expand(game.horizon + 1, -1, -1)
-        self.population = GaussianPath(mean + shift, cov.contiguous())
+        self.population = GaussianPath(mean + shift, cov.contiguous(), self.acted(0.2))
+
+    def acted(self, share: float) -> Tensor | None:
+        """Mean actions (T, k) of a crowd, in units of the bounds, for games that ask for them."""
+        if not uses_actions(self.game):
+            return None
+        times = torch.linspace(share, share / 2, self.game.horizon)[:, None]
+        return times * self.unit.expand(self.game.action_dim)
 
     def run(self) -> None:
         """Every check."""

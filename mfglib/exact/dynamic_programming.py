@@ -16,6 +16,7 @@ from torch import Tensor
 from mfglib.exact.grid import Grid
 from mfglib.exact.lattice import action_values, by_rows, last_reward, lattice_values, tables_of
 from mfglib.exact.tables import TablePolicy
+from mfglib.games.base import clip, uses_actions
 from mfglib.policies import sampler
 from mfglib.populations import CellPopulation
 from mfglib.protocols import Policy, Population
@@ -118,13 +119,14 @@ def grid_evaluate(
     # What each part draws at random averages out over the parts: together they draw as often as one policy would.
     samples = (samples or SAMPLES[grid.state_dim]) / len(policies)
     parts = [_part(grid, p, samples, seed + i) for i, p in enumerate(policies)]
-    own = CellPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64))
+    acted = torch.zeros(T, grid.game.action_dim, dtype=torch.float64) if uses_actions(grid.game) else None
+    own = CellPopulation(grid, torch.zeros(T + 1, m, dtype=torch.float64), actions=acted)
     judge = own if population is None else CellPopulation.of(grid, population, grid.game.horizon)
     mass = [float(w) * grid.initial for w in weights]
     value = 0.0
     for t in range(T):
         own.mass[t] = sum(mass)
-        played = _played(grid, t, parts, mass, judge)
+        played = _played(grid, t, parts, mass, judge, acted)
         value += sum(earned for earned, _ in played)
         mass = [grid.push(moved) for _, moved in played]
     own.mass[T] = sum(mass)
@@ -143,35 +145,52 @@ def expected_rewards(
     return totals
 
 
-# t, the mass (m,) of those who act, the population by which rewards are judged, and what `LatticeTables.crowd` says of
-# it, once it is asked -> what they earn, and the mass (m,) that they make before the noise
-Part = Callable[[int, Tensor, CellPopulation, Callable[[], Tensor | None]], tuple[float, Tensor]]
+# t, the mass (m,) of those who act, what draws their actions (m, S, k) and shares (m, S), the population by which
+# rewards are judged, and what `LatticeTables.crowd` says of it, once it is asked -> what they earn, and the mass (m,)
+# that they make before the noise
+Play = Callable[[int, Tensor, Callable, CellPopulation, Callable[[], Tensor | None]], tuple[float, Tensor]]
 
 
-def _played(grid: Grid, t: int, parts: list[Part], mass: list[Tensor], judge: CellPopulation) -> Any:
-    """What each part returns of its own mass (m,) at t."""
+@dataclass(frozen=True)
+class Part:
+    """Those who follow one policy."""
+
+    act: Actions
+    play: Play
+
+
+def _played(
+    grid: Grid, t: int, parts: list[Part], mass: list[Tensor], judge: CellPopulation, acted: Tensor | None = None
+) -> Any:
+    """What each part returns of its own mass (m,) at t. Their mean action, which they may be asked for, goes into row t
+    of `acted`."""
     crowd = functools.cache(lambda: tables_of(grid).crowd(t, judge))
-    return [part(t, mu, judge, crowd) for part, mu in zip(parts, mass, strict=True)]
+    drawn = [functools.cache(functools.partial(part.act, t, mu)) for part, mu in zip(parts, mass, strict=True)]
+    if acted is not None:
+        for mu, actions in zip(mass, drawn, strict=True):
+            a, shares = actions()
+            acted[t] += torch.einsum("m,ms,msk->k", mu, shares, clip(a, grid.game.a_bound).expand(*shares.shape, -1))
+    return [part.play(t, mu, actions, judge, crowd) for part, mu, actions in zip(parts, mass, drawn, strict=True)]
 
 
 def _part(grid: Grid, policy: Policy, samples: float | None = None, seed: int = 0) -> Part:
-    """What those who follow a policy earn, and where they go."""
+    """What those who follow a policy do and earn, and where they go."""
     act = actions_of(grid, policy, samples, seed)
     on_lattice = isinstance(policy, TablePolicy) and policy.on_lattice_of(grid)
     tables = tables_of(grid) if on_lattice else None
 
-    def part(t: int, mass: Tensor, judge: CellPopulation, asked: Callable) -> tuple[float, Tensor]:
+    def play(t: int, mass: Tensor, drawn: Callable, judge: CellPopulation, asked: Callable) -> tuple[float, Tensor]:
         if tables is not None and (crowd := asked()) is not None:
             flow = mass[:, None] * policy.shares[t]
             return _earned(mass, crowd) + torch.dot(flow.view(-1), tables.c[t].view(-1)).item(), tables.moved(t, flow)
-        a, shares = act(t, mass)
+        a, shares = drawn()
         flow, earned, moved = mass[:, None] * shares, 0.0, torch.zeros_like(mass)  # (m, S)
         for rows, reward, move in by_rows(grid, t, a, judge):
             earned += _earned(flow[rows], reward)
             moved += grid.scatter(flow[rows], move, rows)
         return earned, moved
 
-    return part
+    return Part(act, play)
 
 
 def _earned(mass: Tensor, reward: Tensor) -> float:

@@ -126,7 +126,10 @@ class OccupancyAverage(TensorState):
         """
         before, after, grid = old.population.mass, played.population.mass, self.policy.grid
         gain, trial = played.value - old.value, 2 / k
-        crowd = CellPopulation(grid, before + trial * (after - before))
+        acted = old.population.actions
+        if acted is not None:
+            acted = torch.lerp(acted, played.population.actions, trial)
+        crowd = CellPopulation(grid, before + trial * (after - before), actions=acted)
         its, own = expected_rewards(grid, [new, self.policy], [after, before], crowd)
         left = its - own
         return min(max(trial * gain / (gain - left), 1 / (2 * k)), 1.0) if left < gain else 1.0
@@ -141,5 +144,6 @@ class OwnCrowd(TensorState, CellPopulation):
 
     def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
         self.evaluation = grid_evaluate(self.grid, policy)
-        super().__init__(self.grid, self.evaluation.population.mass)
+        own = self.evaluation.population
+        super().__init__(self.grid, own.mass, actions=own.actions)
         return {}

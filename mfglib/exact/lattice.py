@@ -86,7 +86,8 @@ class LatticeTables:
         m, A, T = len(grid.x), len(grid.actions), grid.game.horizon
         self.game, self.c, self.moves = grid.game, [], []
         self.twice, cells, last = grid.x.repeat_interleave(2, 0), torch.arange(m), None
-        everywhere = CellPopulation(grid, torch.full((T + 1, m), 1 / m, dtype=torch.float64))
+        still = torch.zeros(T, grid.game.action_dim, dtype=torch.float64)
+        everywhere = CellPopulation(grid, torch.full((T + 1, m), 1 / m, dtype=torch.float64), actions=still)
         self.asked: list[tuple[Tensor, Tensor, Tensor]] = []  # at each t: two actions (2m, k), their c (m, 2) and moves
         for t in range(T):
             parts = by_rows(grid, t, grid.actions.expand(m, -1, -1), everywhere)
@@ -106,7 +107,7 @@ class LatticeTables:
         if m * len(grid.actions) > LARGEST:
             return None
         tables, ramp = cls(grid), torch.linspace(0, 4, m, dtype=torch.float64).softmax(0)
-        other = CellPopulation(grid, ramp.expand(T + 1, m))
+        other = CellPopulation(grid, ramp.expand(T + 1, m), actions=grid.actions[-1].expand(T, -1))
         true = all(tables.c[t].isfinite().all() and tables.crowd(t, other) is not None for t in range(T))
         return tables if true else None
 

@@ -2,7 +2,8 @@
 
 Notation, with primes at t + 1: the value of a state is V_t(x) = −(xᵀ P_t x + 2 p_tᵀ x + ρ_t), and
 D_t = c_a + Bᵀ P' B,  G_t = B D_t⁻¹ Bᵀ. At equilibrium the linear term follows the mean, p_t = S_t m_t + s_t.
-Notebook 01 derives every formula.
+Notebook 01 derives every formula. Where states earn by what the others do, xᵀ h ā_t, best responses are to a mean path
+and to mean actions.
 """
 
 import functools
@@ -20,6 +21,7 @@ from mfglib.checks import require_shape, vector
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import GaussianPath
+from mfglib.protocols import Population
 
 Result = TypeVar("Result")
 
@@ -43,8 +45,13 @@ class LQEquilibrium:
         return AffinePolicy(self.K, self.k)
 
     @property
+    def actions(self) -> Tensor:
+        """Mean actions (T, k)."""
+        return torch.einsum("tkd,td->tk", self.K, self.mean[:-1]) + self.k
+
+    @property
     def population(self) -> GaussianPath:
-        return GaussianPath(self.mean, self.cov)
+        return GaussianPath(self.mean, self.cov, self.actions)
 
 
 @dataclass(frozen=True)
@@ -100,19 +107,21 @@ def lq_equilibrium(game: LinearQuadratic) -> LQEquilibrium:
     agents who follow the policy make another population, in which it is not optimal; and when numbers overflow.
     """
     require_unbounded(game)
-    P = _respond(game, np.zeros((game.horizon + 1, game.state_dim))).P  # no population changes it
-    mean = _mean_by_recursion(game, P)
+    mean, actions = None, np.zeros((game.horizon, game.action_dim))
+    if not game.uses_actions:
+        P = _respond(game, np.zeros((game.horizon + 1, game.state_dim)), actions).P  # no population changes it
+        mean = _mean_by_recursion(game, P)
     if mean is None:  # some game that starts at t > 0 has no unique equilibrium; this one may
-        mean = _mean_by_linear_system(game)
-    response = lq_best_response(game, mean)
+        mean, actions = _by_linear_system(game)
+    response = lq_best_response(game, mean, actions)
     cov = lq_moments(game, response.K, response.k, mean)[1]
     own_mean, own_cov = lq_moments(game, response.K, response.k)
-    best = lq_best_response(game, own_mean)
+    best = lq_best_response(game, own_mean, lq_actions(response.K, response.k, own_mean))
     gap = lq_gap(best, response.K, response.k, own_mean, own_cov)
     if not gap <= UNCERTAIN * max(abs(best.value), abs(response.value)):
         raise ArithmeticError(
             f"no certain equilibrium: rounding dominates, and agents who follow the solution could gain {gap:.2g} of "
-            f"{response.value:.2g}. The coupling through the dynamics is too strong for this horizon; change A_bar"
+            f"{response.value:.2g}. The coupling is too strong for this horizon; change A_bar or h"
         )
     tensors = (torch.from_numpy(v) for v in (response.K, response.k, mean, cov))
     return LQEquilibrium(*tensors, value=response.value)
@@ -145,21 +154,23 @@ def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | Non
     return np.stack(mean)
 
 
-def _mean_by_linear_system(game: LinearQuadratic) -> np.ndarray:
-    """Mean path (T+1, d) from all equations at once, in m_1..m_T and the slopes λ_1..λ_T of −V/2 at the mean:
-    m' = (A + Ā) m − B c_a⁻¹ Bᵀ λ'  and  λ = c_x (m − x_target) + Aᵀ λ', with λ_{T+1} = 0 (notebook 01; c_m drops out).
+def _by_linear_system(game: LinearQuadratic) -> tuple[np.ndarray, np.ndarray]:
+    """Mean path (T+1, d) and mean actions (T, k) from all equations at once, in m_1..m_T and the slopes λ_1..λ_T of
+    −V/2 at the mean: ā = −c_a⁻¹ Bᵀ λ',  m' = (A + Ā) m + B ā  and  λ = c_x (m − x_target) − h ā / 2 + Aᵀ λ', with
+    λ_{T+1} = 0 (notebook 01; c_m drops out).
     """
     T, d = game.horizon, game.state_dim
     # Costs in any unit of money give the same system: λ is counted in units of sqrt(c_x c_a) / |B|.
     unit = (
         np.sqrt(np.linalg.norm(game.c_x, 2) * np.linalg.norm(game.c_a, -2)) / (np.linalg.norm(game.B, 2) or 1.0) or 1.0
     )
-    R, C = unit * game.B @ np.linalg.solve(game.c_a, game.B.T), game.c_x / unit
+    act = -np.linalg.solve(game.c_a, game.B.T)  # ā = act λ'
+    R, C, back = -unit * game.B @ act, game.c_x / unit, game.A.T - game.h @ act / 2
     later = np.eye(T, k=-1)
     system = np.block(
         [
             [np.eye(T * d) - np.kron(later, game.A + game.A_bar), np.kron(np.eye(T), R)],
-            [-np.kron(np.eye(T), C), np.eye(T * d) - np.kron(later.T, game.A.T)],
+            [-np.kron(np.eye(T), C), np.eye(T * d) - np.kron(later.T, back)],
         ]
     )
     right = np.concatenate([np.zeros(T * d), np.tile(-C @ game.x_target, T)])
@@ -167,9 +178,10 @@ def _mean_by_linear_system(game: LinearQuadratic) -> np.ndarray:
     if np.linalg.cond(system) > SINGULAR:
         raise ArithmeticError(
             "no unique equilibrium: the linear equations of the mean path are singular. This needs a strong coupling "
-            "through the dynamics; change A_bar, c_a or c_x"
+            "through the dynamics or the others' actions; change A_bar, h, c_a or c_x"
         )
-    return np.vstack([game.initial_mean, np.linalg.solve(system, right)[: T * d].reshape(T, d)])
+    path, slopes = np.linalg.solve(system, right).reshape(2, T, d)
+    return np.vstack([game.initial_mean, path]), unit * slopes @ act.T
 
 
 @dataclass(frozen=True)
@@ -211,10 +223,12 @@ def _prices(B: np.ndarray, c_a: np.ndarray, P: np.ndarray) -> tuple[np.ndarray, 
     return D, B @ np.linalg.solve(D, B.T)
 
 
-def _respond(game: LinearQuadratic, mean: np.ndarray) -> Regulator:
-    """The best response to a mean path (T+1, d), with costs |x − x_target|² + |x − m|² in their weights."""
+def _respond(game: LinearQuadratic, mean: np.ndarray, actions: np.ndarray) -> Regulator:
+    """The best response to a mean path (T+1, d) and mean actions (T, k), with costs |x − x_target|² + |x − m|² in their
+    weights, − xᵀ h ā."""
     T, target = game.horizon, game.x_target
     q = np.stack([-(game.c_x @ target + game.c_m @ m) for m in mean])
+    q[:T] -= actions @ game.h.T / 2
     r = np.array([target @ game.c_x @ target + m @ game.c_m @ m for m in mean])
     f = np.stack([game.A_bar @ m for m in mean[:T]])
     F, noise_cov = np.broadcast_to(game.A, (T, *game.A.shape)), game.noise_std @ game.noise_std.T
@@ -223,10 +237,15 @@ def _respond(game: LinearQuadratic, mean: np.ndarray) -> Regulator:
 
 @_in_range
 @checked
-def lq_best_response(game: LinearQuadratic, mean: np.ndarray) -> LQBestResponse:
-    """The best response to the mean path `mean`: (T+1, d), by the Riccati recursion and one linear term."""
+def lq_best_response(game: LinearQuadratic, mean: np.ndarray, actions: np.ndarray | None = None) -> LQBestResponse:
+    """The best response to the mean path `mean`: (T+1, d) and, in a game with h, to the mean actions `actions`: (T, k),
+    by the Riccati recursion and one linear term."""
     require_shape("mean", mean, game.horizon + 1, game.state_dim)
-    best, m_0 = _respond(game, mean), game.initial_mean
+    if actions is None and game.uses_actions:
+        raise ValueError(f"actions: expected mean actions of shape ({game.horizon}, {game.action_dim}), got None")
+    actions = np.zeros((game.horizon, game.action_dim)) if actions is None else actions
+    require_shape("actions", actions, game.horizon, game.action_dim)
+    best, m_0 = _respond(game, mean, actions), game.initial_mean
     second_moment = game.initial_std @ game.initial_std.T + np.outer(m_0, m_0)
     value = -float(np.trace(best.P[0] @ second_moment) + 2 * best.p @ m_0 + best.rho)
     return LQBestResponse(best.K, best.k, best.D, value)
@@ -254,6 +273,20 @@ def lq_moments(
         own[t + 1] = closed @ own[t] + game.B @ k[t] + game.A_bar @ population_mean
         cov[t + 1] = closed @ cov[t] @ closed.T + added
     return own, cov
+
+
+def lq_answers(game: LinearQuadratic, population: Population) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the game asks of a population: its mean path (T+1, d) and, in a game with h, its mean actions (T, k)."""
+    path = torch.stack([population.mean(t) for t in range(game.horizon + 1)])
+    if not game.uses_actions:
+        return path.double().cpu().numpy(), None
+    actions = torch.stack([population.mean_action(t) for t in range(game.horizon)])
+    return path.double().cpu().numpy(), actions.double().cpu().numpy()
+
+
+def lq_actions(K: np.ndarray, k: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Mean actions (T, k) of agents with the mean path (T+1, d) who play a = K_t x + k_t."""
+    return np.einsum("tkd,td->tk", K, mean[:-1]) + k
 
 
 @_in_range

@@ -11,7 +11,16 @@ from torch import Tensor
 from mfglib.checks import integer
 from mfglib.exact.grid import Grid
 from mfglib.exact.grid_judge import GridJudge, listed
-from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_equilibrium, lq_gap, lq_moments, require_unbounded
+from mfglib.exact.lq import (
+    LQBestResponse,
+    lq_actions,
+    lq_answers,
+    lq_best_response,
+    lq_equilibrium,
+    lq_gap,
+    lq_moments,
+    require_unbounded,
+)
 from mfglib.exact.tables import TablePolicy
 from mfglib.games.linear_quadratic import LinearQuadratic
 from mfglib.policies import AffinePolicy
@@ -54,13 +63,14 @@ class LQJudge(GridJudge):
         randoms = [generator(seed, "exploitability", group, device=device) for group in range(GROUPS)]
         runs = [rollout(self.game, policy, n=size, generator=random, rewards=False) for random in randoms]
         x, a = (torch.stack([getattr(r, name) for r in runs]).double().cpu() for name in ("x", "a"))  # (G, T+1, n, ·)
-        paths = x.mean(2).numpy()  # (G, T+1, d)
+        paths, acted = x.mean(2).numpy(), a.mean(2).numpy()  # (G, T+1, d) and (G, T, k)
         if not (x.isfinite().all() and a.isfinite().all()):
             raise ArithmeticError("exploitability: the policy's simulated states or actions are not finite")
-        response = lq_best_response(self.game, paths.mean(0))
+        response = lq_best_response(self.game, paths.mean(0), acted.mean(0))
         value = float(np.mean(_gaps(response, x, a)))
         without = np.ones((GROUPS, GROUPS), bool) ^ np.eye(GROUPS, dtype=bool)  # row g: all groups but g
-        left_out = [np.mean(_gaps(lq_best_response(self.game, paths[rest].mean(0)), x, a)[rest]) for rest in without]
+        responses = [lq_best_response(self.game, paths[rest].mean(0), acted[rest].mean(0)) for rest in without]
+        left_out = [np.mean(_gaps(other, x, a)[rest]) for other, rest in zip(responses, without, strict=True)]
         error = float(np.sqrt((GROUPS - 1) / GROUPS * np.square(left_out - np.mean(left_out)).sum()))
         method = f"Riccati best response; {GROUPS} x {size} simulated agents, exact advantage, jackknife error"
         return Exploitability(value, response.value, response.value - value, error, method, paths.mean(0))
@@ -69,10 +79,9 @@ class LQJudge(GridJudge):
         self, policy: Policy, population: Population, random: torch.Generator, n: int = 2000, **_: Any
     ) -> float:
         """See `mfglib.best_response_gap`."""
-        path = torch.stack([population.mean(t) for t in range(self.game.horizon + 1)]).double().cpu().numpy()
         played = rollout(self.game, policy, population, n=n, generator=random, rewards=False)
         x, a = (v[None].double().cpu() for v in (played.x, played.a))
-        return float(_gaps(lq_best_response(self.game, path), x, a).item())
+        return float(_gaps(lq_best_response(self.game, *lq_answers(self.game, population)), x, a).item())
 
     # --- tables, for the theory
 
@@ -92,8 +101,8 @@ class LQJudge(GridJudge):
         return self.tabulate(response.policy), response.value
 
     def response(self, population: CellPopulation) -> LQBestResponse:
-        """The best response to the mean path of a population."""
-        return lq_best_response(self.game, _path(population))
+        """The best response to a population."""
+        return lq_best_response(self.game, *lq_answers(self.game, population))
 
     def value(self, policy: TablePolicy | list[TablePolicy], population: CellPopulation) -> float:
         return self.best_value(population) - self.gap(policy, population)
@@ -114,10 +123,6 @@ class LQJudge(GridJudge):
         return float((after.diff(dim=1).abs().mean(2) / self.grid.h[0]).max())
 
 
-def _path(population: CellPopulation) -> np.ndarray:
-    return torch.stack([population.mean(t) for t in range(len(population.mass))]).double().numpy()
-
-
 def _gaps(response: LQBestResponse, x: Tensor, a: Tensor) -> np.ndarray:
     """Mean of Σ_t |a_t − a*_t(x_t)|²_{D_t} in each group: (G, T+1, n, d), (G, T, n, k) -> (G,)."""
     K, k, D = (torch.from_numpy(v) for v in (response.K, response.k, response.D))
@@ -133,6 +138,6 @@ def _of_affine(game: LinearQuadratic, policy: AffinePolicy) -> Exploitability:
     if not np.isfinite(K).all() or not np.isfinite(k).all():
         raise ArithmeticError("exploitability: the policy's gains are not finite")
     mean, cov = lq_moments(game, K, k, std=std)  # an ArithmeticError where they overflow
-    response = lq_best_response(game, mean)
+    response = lq_best_response(game, mean, lq_actions(K, k, mean))
     gap = lq_gap(response, K, k, mean, cov, std)
     return Exploitability(gap, response.value, response.value - gap, 0.0, "exact moments of an affine policy", mean)

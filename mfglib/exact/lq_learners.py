@@ -9,11 +9,19 @@ from torch import Tensor
 
 from mfglib.arguments import checked
 from mfglib.checks import integer
-from mfglib.exact.lq import LQBestResponse, lq_best_response, lq_gap, lq_moments, require_unbounded
+from mfglib.exact.lq import (
+    LQBestResponse,
+    lq_actions,
+    lq_answers,
+    lq_best_response,
+    lq_gap,
+    lq_moments,
+    require_unbounded,
+)
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games.linear_quadratic import LinearQuadratic
 from mfglib.policies import AffinePolicy, EpisodeMixture
-from mfglib.populations import GaussianPath
+from mfglib.populations import GaussianPath, KnowsActions
 from mfglib.protocols import Population, TensorState
 from mfglib.schedules import Averaging, averaging_of
 from mfglib.seeds import Random
@@ -33,8 +41,7 @@ class LQResponse(TensorState):
         return AffinePolicy(self.K, self.k)
 
     def fit(self, population: Population, k: int, random: Random) -> dict[str, float]:
-        path = torch.stack([population.mean(t) for t in range(self.game.horizon + 1)])
-        self.best = lq_best_response(self.game, path.double().cpu().numpy())
+        self.best = lq_best_response(self.game, *lq_answers(self.game, population))
         self.K, self.k = torch.from_numpy(self.best.K), torch.from_numpy(self.best.k)
         return {}
 
@@ -62,9 +69,10 @@ class LQAverage(TensorState):
         return {}
 
 
-class LQPopulation(TensorState):
+class LQPopulation(KnowsActions, TensorState):
     """The population of a mixture of affine policies drawn once per episode, a mixture of Gaussians, by its moments:
-    own (G, T+1, d) and cov (G, T+1, d, d) of each of G groups, weights (G,), and the mean path (T+1, d) of all."""
+    own (G, T+1, d) and cov (G, T+1, d, d) of each of G groups, weights (G,), and the mean path (T+1, d) and mean
+    actions (T, k) of all."""
 
     def __init__(self, game: LinearQuadratic) -> None:
         self.game = game
@@ -74,6 +82,8 @@ class LQPopulation(TensorState):
         self.weights = torch.as_tensor(policy.weights)
         path = _mixture_mean(self.game, self.gains, policy.weights)
         own, cov = zip(*(lq_moments(self.game, *gains, path) for gains in self.gains), strict=True)
+        acted = [lq_actions(*gains, mean) for gains, mean in zip(self.gains, own, strict=True)]
+        self.actions = torch.from_numpy(np.einsum("g,gtk->tk", policy.weights, np.stack(acted)))
         self.path, self.own, self.cov = (torch.from_numpy(np.stack(v)) for v in (path, own, cov))
         return {}
 
@@ -130,7 +140,7 @@ def lq_fictitious_play(
     responses, rows = [], []
     for step in itertools.islice(fictitious_play(response, average, crowd), iterations + 1):
         responses += [response.best] if step.k else []
-        best = lq_best_response(game, crowd.path.numpy())
+        best = lq_best_response(game, crowd.path.numpy(), crowd.actions.numpy())
         groups = zip(crowd.weights.tolist(), crowd.gains, crowd.own.numpy(), crowd.cov.numpy(), strict=True)
         gap = sum(w * lq_gap(best, *gains, own, cov) for w, gains, own, cov in groups)
         rows.append((gap, best.value - gap, crowd.path.numpy(), crowd.covariance()))

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = on_demand(
         "mfglib.games.domain": "Domain",
         "mfglib.games.four_rooms": "FourRooms",
         "mfglib.games.linear_quadratic": "LinearQuadratic",
+        "mfglib.games.market": "Market",
         "mfglib.protocols": "Game Population",
         "mfglib.trial": "check_game",
     },

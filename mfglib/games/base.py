@@ -36,6 +36,11 @@ def _copied(value: bytes, shape: tuple[int, ...], dtype: torch.dtype, device: to
     return torch.tensor(np.frombuffer(value).reshape(shape), dtype=dtype, device=device)
 
 
+def uses_actions(game: Any) -> bool:
+    """Whether a game asks what the crowd does, `population.mean_action(t)`, and not only where it is."""
+    return bool(getattr(game, "uses_actions", False))
+
+
 def game_repr(game: Any) -> str:
     """The class of a game and the attributes named as its parameters, as far as it has them: its repr."""
     names = inspect.signature(type(game)).parameters

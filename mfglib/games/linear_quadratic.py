@@ -16,7 +16,8 @@ from mfglib.protocols import Population
 
 class LinearQuadratic:
     """x_{t+1} = A x_t + B a_t + Ā m_t + ε_t, with m_t the mean of the population at time t, and reward
-    −|x − x_target|²_{c_x} − |a|²_{c_a} − |x − m_t|²_{c_m}, where |v|²_c = vᵀ c v; the last reward has a = 0.
+    −|x − x_target|²_{c_x} − |a|²_{c_a} − |x − m_t|²_{c_m} + xᵀ h ā_t, where |v|²_c = vᵀ c v and ā_t is the mean of what
+    the others do (`mean_action`); the last reward has a = 0 and ā = 0.
 
     Source: paper, Section 5.2. Its closed form is `mfglib.exact.lq_equilibrium`.
 
@@ -31,6 +32,7 @@ class LinearQuadratic:
         x_bound, a_bound: None (unbounded), or positive scalar or (d,), (k,). Actions are clipped coordinate-wise to
             [−a_bound, a_bound] before they act and are paid for; states are reflected at ±x_bound (`Domain.move`),
             once before the noise and once after (the rule of `BoundedGame`; in a box one reflection has the same law).
+        h: scalar (then k = d) or (d, k): what a state earns by the others' actions, as a holding does by their trades.
         initial_law, noise_law: "gaussian", or "uniform" on the box with the same standard deviations.
 
     Raises ValueError naming the parameter, what was expected and what was given.
@@ -54,6 +56,7 @@ class LinearQuadratic:
         x_bound: Any = None,
         a_bound: Any = None,
         *,
+        h: Any = 0.0,
         initial_law: str = "gaussian",
         noise_law: str = "gaussian",
     ) -> None:
@@ -72,6 +75,7 @@ class LinearQuadratic:
         self.A, self.A_bar, self.B = matrix("A", A, d, d), matrix("A_bar", A_bar, d, d), matrix("B", B, d, k)
         self.c_x, self.c_m = cost_matrix("c_x", c_x, d), cost_matrix("c_m", c_m, d)
         self.c_a = cost_matrix("c_a", c_a, k, positive=True)
+        self.h = matrix("h", h, d, k) if d == k or np.ndim(h) or h != 0 else np.zeros((d, k))
         self.x_target, self.initial_mean = vector("x_target", x_target, d), vector("initial_mean", initial_mean, d)
         self.initial_std, self.noise_std = (
             std_factor("initial_std", initial_std, d),
@@ -94,6 +98,11 @@ class LinearQuadratic:
             initial_law="uniform",
             noise_law="uniform",
         )
+
+    @property
+    def uses_actions(self) -> bool:
+        """Whether rewards ask for the mean action of the crowd."""
+        return bool(self.h.any())
 
     @property
     def bounded(self) -> bool:
@@ -145,10 +154,12 @@ class LinearQuadratic:
         return x_next
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
-        """Rewards (n,) of x: (n, d), a: (n, k). `population` may be None if c_m = 0."""
+        """Rewards (n,) of x: (n, d), a: (n, k). `population` may be None if c_m = h = 0."""
         total = _quadratic(self.c_x, x - constant(self.x_target, x)) + _quadratic(self.c_a, clip(a, self.a_bound))
         if self.c_m.any():
             total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
+        if self.h.any():
+            total = total - x @ constant(self.h, x) @ population.mean_action(t).to(x)
         return -total
 
     __repr__ = game_repr

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mfglib.checks import require_finite, require_positive
+from mfglib.games.base import uses_actions
 from mfglib.populations import Particles
 from mfglib.protocols import Game, Policy
-from mfglib.rollout import rollout
+from mfglib.rollout import mean_action, rollout
 from mfglib.seeds import Random
 
 
@@ -35,16 +36,17 @@ class SimulatedAgents(Particles):
 
     def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
         """Simulate the agents anew; there is no loss."""
-        x = rollout(self.game, policy, n=self.config.agents, generator=random("population"), rewards=False).x
-        require_finite("population", x)
-        super().__init__(x, self.config.bandwidth)
+        play = rollout(self.game, policy, n=self.config.agents, generator=random("population"), rewards=False)
+        require_finite("population", play.x)
+        actions = mean_action(self.game, play.a) if uses_actions(self.game) else None
+        super().__init__(play.x, self.config.bandwidth, actions)
         return {"flow_loss": math.nan}
 
     def state(self) -> dict[str, Tensor]:
-        return {"x": self.x}
+        return {"x": self.x} | ({} if self.actions is None else {"actions": self.actions})
 
     def load(self, state: dict[str, Tensor]) -> None:
-        super().__init__(state["x"], self.config.bandwidth)
+        super().__init__(state["x"], self.config.bandwidth, state.get("actions"))
 
     def learned(self) -> dict[str, Tensor]:
         """Nothing: a replay simulates them again."""

@@ -21,7 +21,7 @@ from mfglib.learn.networks import Networks
 from mfglib.learn.table import cells_of
 from mfglib.populations import CellPopulation, Repeated
 from mfglib.protocols import BestResponse, Game, Population, TensorState
-from mfglib.rollout import Rollout, redrawn, rollout
+from mfglib.rollout import Rollout, mean_action, redrawn, rollout
 from mfglib.seeds import Random
 from mfglib.trial import separable
 
@@ -55,8 +55,8 @@ class RestrictedGame(TensorState):
 
         U_i(w) = earned_i + Σ_t ⟨μ_{i,t}, r_t(·, 0, μ^w_t)⟩,   earned_i = E_i Σ_t c_t(x_t, a_t) − c_t(x_t, 0).
 
-    mass: (k, T+1, m) of μ_i in the cells of the domain, earned: (k,), solution: (k,), the weights; all from simulated
-    agents.
+    mass: (k, T+1, m) of μ_i in the cells of the domain, actions: (k, T, a) mean actions, earned: (k,), solution: (k,),
+    the weights; all from simulated agents.
 
     Raises ValueError for a game without a `domain` of one or two dimensions, and for one that is not such a game
     (`separable`).
@@ -66,6 +66,7 @@ class RestrictedGame(TensorState):
         self.game, self.grid = game, _cells(game, cells)
         empty = dict(dtype=torch.float64)
         self.mass = torch.empty(0, game.horizon + 1, len(self.grid.x), **empty)
+        self.actions = torch.empty(0, game.horizon, game.action_dim, **empty)
         self.earned, self.solution = torch.empty(0, **empty), torch.empty(0, **empty)
 
     def weights(self, k: int) -> np.ndarray:
@@ -78,13 +79,15 @@ class RestrictedGame(TensorState):
     def add(self, x: Tensor, a: Tensor, generator: torch.Generator) -> None:
         """Solve the game with one more best response, of which x: (T+1, n, d) and a: (T, n, k) are a roll-out. Where
         its agents are is counted over several draws of each one's last step."""
-        game, seen, earned = self.game, CellPopulation(self.grid, self._shares(x)), 0.0
+        game, means, earned = self.game, mean_action(self.game, a).double().cpu(), 0.0
+        seen = CellPopulation(self.grid, self._shares(x), actions=means)
         for t, actions in enumerate(a):
             acted, still = (game.reward(t, x[t], v, seen) for v in (actions, torch.zeros_like(actions)))
             earned += (acted - still).double().mean().item()
         drawn = redrawn(game, Rollout(x, a, x[..., 0]), seen, DRAWS, generator)
         require_finite("averaging: what the best response earns", earned)
         self.mass = torch.cat([self.mass, self._shares(drawn)[None]])
+        self.actions = torch.cat([self.actions, means[None]])
         self.earned = torch.cat([self.earned, self.earned.new_tensor([earned])])
         k = len(self.earned)
         start = torch.cat([self.solution * (1 - 1 / k), self.earned.new_tensor([1 / k])])
@@ -100,7 +103,8 @@ class RestrictedGame(TensorState):
     def payoffs(self, w: Tensor) -> Tensor:
         """U(w): (k,) -> (k,), in units of reward."""
         mass, x, total = torch.einsum("i,itm->tm", w, self.mass), self.grid.x, self.earned.clone()
-        crowd = Repeated(CellPopulation(self.grid, mass), x, lambda t: (mass[t] / self.grid.volume).log())
+        crowd = CellPopulation(self.grid, mass, actions=torch.einsum("i,itk->tk", w, self.actions))
+        crowd = Repeated(crowd, x, lambda t: (mass[t] / self.grid.volume).log())
         still = x.new_zeros(len(x), self.game.action_dim)
         for t, own in enumerate(self.mass.unbind(1)):
             reward = self.game.reward(t, x, still, crowd).double()

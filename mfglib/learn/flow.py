@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from mfglib.arguments import checked
 from mfglib.checks import integer, require_finite, require_positive, require_states, require_time
+from mfglib.games.base import uses_actions
 from mfglib.games.domain import Domain
 from mfglib.learn.networks import TimeFeatures, mlp, unit_of
 from mfglib.learn.spline import spline, spline_inverse
 from mfglib.learn.unfold import Unfold
+from mfglib.populations import KnowsActions
 from mfglib.protocols import Game, ModuleState, Policy
-from mfglib.rollout import redrawn, rollout
+from mfglib.rollout import mean_action, redrawn, rollout
 from mfglib.schedules import budget, decayed
 from mfglib.seeds import Random
 
@@ -245,8 +247,9 @@ def fit_flow(
     return result
 
 
-class FlowPopulation(ModuleState, TimeFlow):
-    """Ḡ_k of Algo. 3: a flow, fitted on from one iteration to the next to agents that follow π̄_k."""
+class FlowPopulation(KnowsActions, ModuleState, TimeFlow):
+    """Ḡ_k of Algo. 3: a flow, fitted on from one iteration to the next to agents that follow π̄_k. In a game that asks
+    for it, their mean actions are kept beside."""
 
     Config = FlowConfig
 
@@ -254,6 +257,8 @@ class FlowPopulation(ModuleState, TimeFlow):
         config = config or FlowConfig()
         super().__init__(game.horizon, game.state_dim, config, getattr(game, "domain", None))
         self.game, self.config = game, config
+        if uses_actions(game):
+            self.register_buffer("actions", torch.zeros(game.horizon, game.action_dim))
         self.to(device)
 
     def fit(self, policy: Policy, k: int, random: Random) -> dict[str, float]:
@@ -261,6 +266,8 @@ class FlowPopulation(ModuleState, TimeFlow):
         config = decayed(self.config, k)
         play = rollout(self.game, policy, n=config.agents, generator=random("population"), rewards=False)
         x = play.x if config.draws == 1 else redrawn(self.game, play, None, config.draws, random("last steps"))
+        if uses_actions(self.game):
+            self.actions.copy_(mean_action(self.game, play.a))
         steps = budget(k, config.first_steps, config.steps)
         return {"flow_loss": fit_flow(self, x, config, random("flow"), steps=steps)}
 

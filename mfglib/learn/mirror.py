@@ -109,7 +109,8 @@ class Mirror(Lookahead):
         table, times = self.values.table or table_of(domain), game.horizon + 1  # or it says why there is none
         self.mirror = MirrorValues(game.horizon, table, self.config.temperature).to(table.x.device)
         m, mean = len(table.x), table.x.mean(0).expand(times, -1)
-        self.anybody = CellPopulation(table.grid, torch.full((times, m), 1 / m), mean, str(table.x.device))
+        shared = dict(device=str(table.x.device), actions=table.x.new_zeros(game.horizon, game.action_dim))
+        self.anybody = CellPopulation(table.grid, torch.full((times, m), 1 / m), mean, **shared)
 
     @property
     def policy(self) -> MirrorPolicy:
