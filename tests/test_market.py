@@ -23,7 +23,13 @@ from mfglib.seeds import Random
 from mfglib.trial import separable
 
 FREE = dict(x_bound=None, a_bound=None)
-MARKET = Market(horizon=3)
+
+
+def market(**others):
+    return Market(**dict(c_x=0.5, c_a=2.0, h=1.0) | others)
+
+
+MARKET = market(horizon=3)
 TRADE = AffinePolicy(torch.full((3, 1, 1), -0.4), torch.tensor([[0.1], [0.9], [-0.5]]))  # some trades are clipped
 
 
@@ -46,7 +52,7 @@ class Ring(BeachBar):
 def test_two_trades_by_hand(h):
     """With r = c_x / c_a and η = h / (2 c_a): m_1 (1 + r + (1 + η) r / (1 + r)) = m_0 and m_2 (1 + r) = m_1, as each of
     the two decisions balances its cost against what it does to the holdings and prices after it."""
-    game, r, eta = Market(c_x=0.5, c_a=2.0, h=h, horizon=2, **FREE), 0.25, h / 4
+    game, r, eta = market(h=h, horizon=2, **FREE), 0.25, h / 4
     eq = lq_equilibrium(game)
     m_1 = 2.5 / (1 + r + (1 + eta) * r / (1 + r))
     np.testing.assert_allclose(eq.mean[:, 0], [2.5, m_1, m_1 / (1 + r)], rtol=1e-12)
@@ -58,12 +64,12 @@ def test_no_equilibrium_is_made_up_where_it_is_not_unique():
     r = 0.25
     h = 2 * 2.0 * (-1 - (1 + r) ** 2 / r)  # then the coefficient of m_1 above is 0
     with pytest.raises(ArithmeticError, match="no unique equilibrium.*the others' actions; change A_bar, h"):
-        lq_equilibrium(Market(c_x=0.5, c_a=2.0, h=h, horizon=2, **FREE))
+        lq_equilibrium(market(h=h, horizon=2, **FREE))
 
 
 def test_in_the_plane_a_price_that_all_move_is_that_of_each():
     """Two independent markets are one game in the plane; a coupled one has no better deviation, by simulation."""
-    one, other = (Market(h=h, **FREE) for h in (1.0, 3.0))
+    one, other = (market(h=h, **FREE) for h in (1.0, 3.0))
     both = dict(A_bar=0.0, c_x=0.5, c_a=2.0, c_m=0.0, x_target=0.0, horizon=10, initial_mean=[2.5, 2.5])
     plane = LinearQuadratic(**both, initial_std=5 / np.sqrt(12), noise_std=1.0, h=[[1.0, 0.0], [0.0, 3.0]])
     eq, parts = lq_equilibrium(plane), [lq_equilibrium(g) for g in (one, other)]
@@ -88,15 +94,15 @@ def test_in_the_plane_a_price_that_all_move_is_that_of_each():
 
 
 def test_fictitious_play_with_exact_learners_finds_it():
-    game = Market(**FREE)
+    game = market(**FREE)
     play, eq = lq_fictitious_play(game, 40), lq_equilibrium(game)
     assert play.exploitability[-1] < 1e-4 * play.exploitability[0] and (play.exploitability >= 0).all()
     np.testing.assert_allclose(play.mean[-1], eq.mean, atol=0.02)
 
 
 def test_the_grid_agrees_where_bounds_are_far():
-    wide = Market(horizon=4, x_bound=10.0, a_bound=3.0, noise_std=0.5)
-    closed = lq_equilibrium(Market(horizon=4, noise_std=0.5, **FREE))
+    wide = market(horizon=4, x_bound=10.0, a_bound=3.0, noise_std=0.5)
+    closed = lq_equilibrium(market(horizon=4, noise_std=0.5, **FREE))
     found = grid_equilibrium(wide, 200, 1e-3, progress=False)
     assert found.value == pytest.approx(closed.value, rel=2e-3)
     means = [float(found.population.mean(t)) for t in range(5)]
@@ -218,7 +224,7 @@ def test_runs_resume_bit_for_bit_and_can_be_replayed(algorithm, options, tmp_pat
 
 
 def test_ppo_learns_the_unbounded_market():
-    game = Market(horizon=3, **FREE)
+    game = market(horizon=3, **FREE)
     sizes = dict(ppo=dict(agents=500, first_updates=20, updates=10), cloned=dict(agents=500, steps=100))
     first, *_, last = solve(game, iterations=4, preset="smoke", sizes=sizes, progress=False).history["exploitability"]
     assert last < 0.1 * first

@@ -12,7 +12,7 @@ class Market(LinearQuadratic):
     ā_t the mean of what all buy, which moves the price. The interaction is through the law of actions, an extended mean
     field game; the last reward has a = 0 and ā = 0.
 
-    Source: paper, appendix E.4; its constants and T are not stated, and ours are decision G5. Without bounds, x_bound =
+    Source: paper, appendix E.4; its constants and T are not stated, and ours are decision G4. Without bounds, x_bound =
     a_bound = None, there is a closed form (`mfglib.exact.lq_equilibrium`).
 
     Args:
@@ -24,9 +24,9 @@ class Market(LinearQuadratic):
 
     def __init__(
         self,
-        c_x: float = 0.5,
-        c_a: float = 2.0,
-        h: float = 1.0,
+        c_x: float = 10.0,
+        c_a: float = 5.0,
+        h: float = 20.0,
         horizon: int = 10,
         start: tuple[float, float] = (0.0, 5.0),
         noise_std: float = 1.0,
