@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from mfglib.presets import Sizes, configured
 from mfglib.protocols import Average, BestResponse, Game, Policy, Population, PopulationModel
 from mfglib.recipes import Recipe, recipe_of
 from mfglib.runs.directory import RunDirectory
+from mfglib.runs.files import read_table
 from mfglib.runs.identity import modules_of, settings_of
-from mfglib.runs.replay import at_rest, steps
+from mfglib.runs.replay import at_rest, recipe_in, steps
+from mfglib.runs.saved import Kept, kept_in, save
 from mfglib.schedules import Averaging
 from mfglib.seeds import torch_defaults
 from mfglib.sources import fingerprint
@@ -43,6 +45,33 @@ class Solution:
     population: Population
     best_response: Policy
     history: pd.DataFrame
+    kept: Kept | None = field(default=None, repr=False, compare=False)
+    """what `save` writes"""
+
+    def save(self, folder: str | Path) -> None:
+        """Write it to a folder: settings.json, history.csv and the last learners as safetensors. These are data, and
+        open nothing but data. ValueError if the folder holds something else."""
+        if self.kept is None:
+            raise ValueError(
+                "solution: expected one whose learners are at hand, got one that was opened from a longer or packed run: "
+                "its directory is such a folder, to be opened by the same call of `solve`"
+            )
+        save(Path(folder).expanduser(), self.kept, self.history)
+
+    @classmethod
+    @checked
+    def load(cls, game: Game, folder: str | Path, **own: Any) -> "Solution":
+        """The solution of `game` that `save` wrote.
+
+        Args:
+            own: the objects of one's own that it was made with: best_response, average, population, averaging.
+
+        Raises ValueError if there is none, if it is one of another game, or without an object that it needs.
+        """
+        folder = Path(folder).expanduser()
+        recipe, length = recipe_in(game, folder, own)
+        kept = kept_in(folder, recipe, length - 1)
+        return _solution(kept, length - 1, read_table(folder / "history.csv"))
 
 
 @torch_defaults()
@@ -130,7 +159,7 @@ def _solve(
         run.certify(state, rows)
     if len(rows) > iterations + 1 or (run and run.kept is not None):  # a longer run: its first iterations
         last = next(steps(recipe, run.path, iterations + 1, first=iterations))
-        return _solution(last, rows[: iterations + 1])
+        return Solution(last.policy, last.population, last.best_response, pd.DataFrame(rows[: iterations + 1]))
     for part, learner in learners.items() if rows else ():
         learner.load(state.get(part, {}))
     faced = copy.deepcopy(learners["population"]) if "faced" in state else None
@@ -156,12 +185,13 @@ def _solve(
                 bar.set_postfix(exploitability=f"{rows[-1]['exploitability']:.3g}")
     if run:
         run.finish(rows)
-    response, average, population = learners.values()
-    return _solution(at_rest(Step(iterations, response.policy, average.policy, population, faced, {}, {})), rows)
+    return _solution(Kept(recipe, name, learners, faced), iterations, pd.DataFrame(rows))
 
 
-def _solution(last: Step, rows: list[dict[str, Any]]) -> Solution:
-    return Solution(last.policy, last.population, last.best_response, pd.DataFrame(rows))
+def _solution(kept: Kept, iterations: int, history: pd.DataFrame) -> Solution:
+    response, average, population = kept.learners.values()
+    last = at_rest(Step(iterations, response.policy, average.policy, population, kept.faced, {}, {}))
+    return Solution(last.policy, last.population, last.best_response, history, kept)
 
 
 def _row(step: Step) -> dict[str, Any]:

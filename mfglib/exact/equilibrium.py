@@ -4,8 +4,10 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
@@ -26,6 +28,7 @@ from mfglib.exact.grid_learners import (
 from mfglib.exact.tables import TablePolicy
 from mfglib.fictitious_play import fictitious_play
 from mfglib.populations import CellPopulation
+from mfglib.runs.files import replacing
 from mfglib.schedules import AVERAGING, Steps
 from mfglib.seeds import Random
 
@@ -55,6 +58,38 @@ class GridEquilibrium:
     exploitability: float
     first: float
     history: pd.DataFrame
+
+    def save(self, file: str | Path) -> None:
+        """Write it to a .npz of plain arrays, for any software: cells (m, d), centres of the free cells; mass
+        (T+1, m) in them; actions (A, k), the lattice of actions, and shares (T, m, A) of each in each cell; value,
+        exploitability, first; and the columns of `history`."""
+        policy, numbers = self.policy, ("value", "exploitability", "first")
+        history = {f"history_{name}": column.to_numpy() for name, column in self.history.items()}
+        arrays = dict(cells=policy.grid.x, mass=self.population.mass, actions=policy.grid.actions, shares=policy.shares)
+        with replacing(Path(file).expanduser()) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays, **{name: getattr(self, name) for name in numbers}, **history)
+
+    @classmethod
+    @checked
+    def load(cls, game: Any, file: str | Path) -> "GridEquilibrium":
+        """The equilibrium of `game` that `save` wrote; ValueError if the file holds another game's cells or times."""
+        with np.load(Path(file).expanduser()) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        widest = max(len(np.unique(column)) for column in arrays["cells"].T)
+        grid = Grid(game, widest)
+        expected = len(grid.x), game.horizon, len(grid.actions)
+        T, m, A = arrays["shares"].shape
+        if (m, T, A) != expected or not np.array_equal(arrays["cells"], grid.x):
+            raise ValueError(
+                f"file: expected an equilibrium of {game!r} with {expected[0]} cells, {expected[1]} decisions and "
+                f"{expected[2]} actions, got one with {m}, {T} and {A}, or other cells"
+            )
+        policy = TablePolicy.on_lattice(grid, torch.from_numpy(arrays["shares"]))
+        play = grid_evaluate(grid, policy)
+        names = [name for name in arrays if name.startswith("history_")]
+        history = pd.DataFrame({name.removeprefix("history_"): arrays[name] for name in names})
+        numbers = (float(arrays[name]) for name in ("value", "exploitability", "first"))
+        return cls(policy, play.population, *numbers, history)
 
 
 @checked

@@ -34,13 +34,20 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     FileNotFoundError, naming the file, if an iteration's learners are missing.
     """
     directory = Path(directory).expanduser()
-    if not (directory / "history.csv").exists():
-        raise ValueError(f"directory: expected a finished run, got {directory}, which has no history.csv")
-    settings, length = read_settings(directory), len(read_table(directory / "history.csv"))
-    if "kept" in settings:
+    recipe, length = recipe_in(game, directory, own)
+    if "kept" in read_settings(directory):
         raise ValueError(
             f"directory: expected a whole run, got a packed one, which keeps its last learners: {directory}"
         )
+    return steps(recipe, directory, length)
+
+
+def recipe_in(game: Game, directory: Path, own: dict[str, Any]) -> tuple[Recipe, int]:
+    """The recipe of a finished run, by its settings and the objects that it was made with, and its K + 1; raises as
+    `replay`."""
+    if not (directory / "history.csv").exists():
+        raise ValueError(f"directory: expected a finished run, got {directory}, which has no history.csv")
+    settings, length = read_settings(directory), len(read_table(directory / "history.csv"))
     described = json.loads(json.dumps(describe(game)))
     if settings["game"] != described or not same_behaviour(settings["behaviour"], behaviour(game)):
         raise ValueError(f"directory: expected a run of {game!r}, got one of {settings['game']['class']}")
@@ -51,8 +58,7 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     averaging = own.get("averaging") or kind(**settings["averaging"]["attributes"])
     sizes = {settings["wanted"][part]: learners[part]["config"] for part in PARTS}
     sizes["networks"] = settings["networks"]
-    recipe = Recipe(game, wanted, averaging, sizes, settings["seed"], settings["device"])
-    return steps(recipe, directory, length)
+    return Recipe(game, wanted, averaging, sizes, settings["seed"], settings["device"]), length
 
 
 def steps(recipe: Recipe, directory: Path, iterations: int, first: int = 0) -> Iterator[Step]:
