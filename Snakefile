@@ -46,6 +46,7 @@ DATA = {
     "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv"},
     "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
     "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
+    "09_market": {"runs_csv": f"{FIGURES}/data/market_runs.csv"},
     "07_inference_at_scale": {
         "inference_csv": sampling(INFERENCE[0]),
         "sizes_csv": sampling(INFERENCE[1]),

@@ -15,11 +15,12 @@ GAMES = {  # name -> its module, and the learner of its best responses
     "lq-bounded": ("mfglib.games.linear_quadratic", "look-ahead"),
     "beach-bar": ("mfglib.games.beach_bar", "look-ahead"),
     "four-rooms": ("mfglib.games.four_rooms", "look-ahead"),
+    "market": ("mfglib.games.market", "look-ahead"),
 }
 
 SEEDS = {"smoke": range(2), "lecture": range(4), "paper": range(4)}
 # game: variants, which are schedules of averaging (of DEDA-FP), algorithms, or both: "algo-1-corrective"
-RUNS = {"lq": ["uniform", "geometric"], **{game: [*ALGORITHMS] for game in ("lq-bounded", "beach-bar", "four-rooms")}}
+RUNS = {"lq": ["uniform", "geometric"], **{game: [*ALGORITHMS] for game in [*GAMES][1:]}}
 RUNS["beach-bar"] += [f"{algorithm}-corrective" for algorithm in ALGORITHMS]
 for game in ("beach-bar", "four-rooms"):  # Algo 1 and 2 differ in the average alone, and mirror descent has none
     RUNS[game] += ["deda-fp-mirror", "algo-2-mirror"]

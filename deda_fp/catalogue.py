@@ -1,6 +1,6 @@
 """The games that this project trains on, by name, and for how many iterations."""
 
-from mfglib.games import BeachBar, FourRooms, LinearQuadratic
+from mfglib.games import BeachBar, FourRooms, LinearQuadratic, Market
 
 # The paper's constants, without its bounds; and games in which agents attract each other more and more (c_m / c_x).
 COHESION = dict(A=0.95, B=0.7, A_bar=0.1, c_a=1.4, horizon=15, c_x=5.0)
@@ -12,8 +12,9 @@ GAMES = {
     "lq-bounded": LinearQuadratic.paper(),
     "beach-bar": BeachBar(),
     "four-rooms": FourRooms(),
+    "market": Market(),
 }
-ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25}
+ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25, "market": 15}
 LONG = {"four-rooms": 100}  # where more iterations still pay
 
 

@@ -156,7 +156,7 @@ def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
     """
     made, folders = _made(), [RESULTS / "confirm" / name for name in ("old", "new")]
     for game, variant in VARIANTS:
-        if only and f"{game}/{variant}" not in only:
+        if (only and f"{game}/{variant}" not in only) or not (STORE / game / variant).exists():
             continue
         commands = [_train(root, game, variant, iterations, at) for root, at in zip((old, ROOT), folders, strict=True)]
         if any(command.wait() for command in commands):

@@ -53,8 +53,8 @@ class Solution:
         open nothing but data. ValueError if the folder holds something else."""
         if self.kept is None:
             raise ValueError(
-                "solution: expected one whose learners are at hand, got one that was opened from a longer or packed run: "
-                "its directory is such a folder, to be opened by the same call of `solve`"
+                "solution: expected one whose learners are at hand, got one that was opened from a longer or packed "
+                "run: its directory is such a folder, to be opened by the same call of `solve`"
             )
         save(Path(folder).expanduser(), self.kept, self.history)
 

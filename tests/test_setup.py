@@ -96,7 +96,7 @@ def test_dry_run_lists_training_then_notebooks(tmp_path):
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
     notebooks = {f"notebook_{path.stem}": "1" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
     # 2 seeds: 2 schedules, 3 games x 3 algorithms, these with corrective weights, and 2 games x 2 by mirror descent
-    expected = {"all": "1", "train": "36", "summary": "4", **notebooks}
+    expected = {"all": "1", "train": "42", "summary": "5", **notebooks}
     expected |= {"errors": "4", "errors_summary": "2"}  # 2 games
     assert {name: jobs.get(name) for name in expected} == expected
 
