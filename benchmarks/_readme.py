@@ -17,7 +17,7 @@ from deda_fp.batch import read_runs
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: written by `python benchmarks/_readme.py` from figures/data -->", "<!-- end of results -->"
 ALGORITHMS = {"deda-fp": "DEDA-FP", "algo-2": "Algo 2", "algo-1": "Algo 1"}
-GAMES = {"beach-bar": "Beach bar", "lq-bounded": "Bounded LQ", "four-rooms": "4-rooms"}
+GAMES = {"beach-bar": "Beach bar", "lq-bounded": "Bounded LQ", "four-rooms": "4-rooms", "market": "Market"}
 PAPER = {"beach-bar": "beach_bar", "lq-bounded": "linear_quadratic", "four-rooms": "four_rooms"}
 FILES = [*((game, game) for game in GAMES), ("four-rooms", "four-rooms_long")]  # game, summary of its runs
 UNBOUNDED = {
@@ -27,10 +27,12 @@ UNBOUNDED = {
     "lq-cohesion-2": "c_m/c_x = 2",
 }
 AVERAGES = {"uniform": "", "corrective": "corrective weights", "mirror": "mirror descent"}
-AVERAGED = [  # game, averaging; targets: last over first exploitability in %, seconds
-    ("beach-bar", "corrective", 1.0, 60.0),
-    ("beach-bar", "mirror", 1.0, 60.0),
-    ("four-rooms", "mirror", 3.0, 200.0),
+AVERAGED = [  # game, averaging; targets: last over first exploitability in %, seconds, last over that of a baseline
+    ("beach-bar", "corrective", 1.0, 60.0, 0.7),
+    ("beach-bar", "mirror", 1.0, 60.0, 0.7),
+    ("four-rooms", "mirror", 3.0, 200.0, 0.7),
+    ("lq-bounded", "uniform", 0.3, 45.0, None),
+    ("market", "uniform", 1.0, 90.0, None),
 ]
 HEAD = ["| measure | value | target | |", "|---|---|---|---|"]
 
@@ -78,30 +80,34 @@ def front() -> str:
     """Three games x three algorithms beside the paper's, and what falls short."""
     reported = pd.read_csv(ROOT / "figures/data/paper_curves.csv", comment="#")
     lines = ["| game | " + " | ".join(ALGORITHMS.values()) + " |", "|---" * 4 + "|"]
-    for game, title in GAMES.items():
-        cells = []
+    for game in PAPER:
+        title, cells = GAMES[game], []
         for algorithm in ALGORITHMS:
             ratio = ratios(game, game, algorithm)
             theirs = reported.query("game == @PAPER[@game] and algorithm == @algorithm")["exploitability"]
             cells.append(f"{ratio.mean():.2g} ± {ratio.std():.1g} ({100 * theirs.iloc[-1] / theirs.iloc[0]:.2g})")
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    longer, beach, rooms = (ratios(*files, "deda-fp") for files in (FILES[-1], ("beach-bar",) * 2, ("four-rooms",) * 2))
-    mirror = {game: ratios(game, game, "deda-fp", "mirror").mean() for game in ("beach-bar", "four-rooms")}
+    uniform, mirror = (
+        {game: ratios(game, game, "deda-fp", name).mean() for game in ("beach-bar", "four-rooms")}
+        for name in ("uniform", "mirror")
+    )
     lq, sb3 = values("lq_benchmark.json"), values("best_response_benchmark.json")
     flow = [v for m, v in lq.items() if re.match(r"lq, .*W1\(flow, equilibrium\)", m)]
     ours = next(v for m, v in sb3.items() if m.startswith("speed-up over Stable-Baselines3"))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"What falls short: 4-rooms ends at {rooms.mean():.2g}% (target 3), at {longer.mean():.2g}% after 100 "
-            f"iterations, and by [mirror descent](notebooks/05_four_rooms.ipynb) at {mirror['four-rooms']:.2g}%; the "
-            f"beach bar at {beach.mean():.2g}% (2), and by mirror descent at {mirror['beach-bar']:.2g}% (1).",
-            f"The flow of the unbounded game is {min(flow):.2f} to {max(flow):.2f} standard deviations from the "
-            "equilibrium at the worst time (0.10).",
-            f"Our PPO is {ours:.2g} times as fast as Stable-Baselines3's (5).",
-        ]
+    averaged = (
+        f"By [mirror descent](notebooks/05_four_rooms.ipynb) in the place of averages, DEDA-FP ends at "
+        f"{mirror['four-rooms']:.2g}% in 4-rooms and at {mirror['beach-bar']:.2g}% on the beach."
     )
+    short = [
+        (uniform["four-rooms"], 3, "4-rooms ends at {:.2g}% (target 3)"),
+        (uniform["beach-bar"], 2, "the beach bar at {:.2g}% (2)"),
+        (mirror["four-rooms"], 3, "4-rooms by mirror descent at {:.2g}% (3)"),
+        (mirror["beach-bar"], 1, "the beach bar by mirror descent at {:.2g}% (1)"),
+        (max(flow), 0.1, "the flow of the unbounded game is up to {:.2f} standard deviations off (0.10)"),
+        (-ours, -5, "our PPO is {:.2g} times as fast as Stable-Baselines3's (5)"),
+    ]
+    missed = [text.format(abs(value)) for value, target, text in short if value > target]
+    return "\n".join([*lines, "", averaged, *([f"What falls short: {'; '.join(missed)}."] if missed else [])])
 
 
 def ratios(game: str, file: str, algorithm: str, averaging: str = "uniform") -> pd.Series:
@@ -144,9 +150,9 @@ def rows_with_targets(name: str) -> list[dict]:
 
 
 def averaged() -> list[dict]:
-    """What runs with another averaging than 1/k reach, and how fast, by the clock of the machine that made them."""
+    """What runs reach, and how fast, by the clock of the machine that made them."""
     rows = []
-    for game, averaging, most, seconds_most in AVERAGED:
+    for game, averaging, most, seconds_most, ratio_most in AVERAGED:
         table = read_runs(ROOT / f"figures/data/{game}_runs.csv").query("averaging == @averaging")
         table["seconds"] = table.filter(regex="seconds_(best_response|cloning|population)").sum(axis=1)
         ratio = {name: ratios(game, game, name, averaging) for name in table["algorithm"].unique()}
@@ -155,12 +161,13 @@ def averaged() -> list[dict]:
         found = [
             (f"last / first, mean of {len(ours)} seeds", ours.mean(), "%", most),
             ("wall time of a run on one core, mean", seconds.mean(), "s", seconds_most),
-            ("last / that of the better baseline of the same averaging", ours.mean() / best, "", 0.7),
+            ("last / that of the better baseline of the same averaging", ours.mean() / best, "", ratio_most),
         ]
-        label = f"{game}, deda-fp, {AVERAGES[averaging]}"
+        label = ", ".join(filter(None, (game, "deda-fp", AVERAGES[averaging])))
         rows += [
             dict(measure=f"{label}: {what}", value=value, unit=unit, target=f"<= {limit:g}", met=bool(value <= limit))
             for what, value, unit, limit in found
+            if limit is not None
         ]
     return rows
 
