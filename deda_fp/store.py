@@ -122,13 +122,13 @@ def _take(game: str, variant: str, directories: list[Path]) -> None:
 
 
 def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
-    """Renew the store from runs that were trained in `results`: all, or those named, as "beach-bar/deda-fp"; the speed
-    of sampling is renewed where it was measured there. Raises ValueError for an unknown name."""
-    names = [f"{game}/{variant}" for game, variant in VARIANTS]
+    """Renew the store from runs that were trained in `results`, and from the speed of sampling that was measured there:
+    from all, or from those named, as "beach-bar/deda-fp" or "sampling". Raises ValueError for an unknown name."""
+    names = [f"{game}/{variant}" for game, variant in VARIANTS] + ["sampling"]
     if unknown := sorted(set(only) - set(names)):
         raise ValueError(f"only: expected names among {', '.join(names)}, got {', '.join(unknown)}")
     made = _made()
-    makers = made.get("runs", {}) | {name: here() for name in only or names}
+    makers = made.get("runs", {}) | {name: here() for name in only or names if name != "sampling"}
     for game, variant in VARIANTS:
         if only and f"{game}/{variant}" not in only:
             continue
@@ -140,7 +140,7 @@ def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
                 runs.write_table(target / "errors.csv", runs.read_table(source / "errors.csv"))
     if not only or set(only) & {f"{game}/{variant}" for game, variant in THEORY.items()}:
         made["errors"] = fingerprint(ERRORS)
-    for name in () if only else INFERENCE:
+    for name in () if only and "sampling" not in only else INFERENCE:
         runs.write(STORE / name, (results / PRESET / name).read_text(encoding="utf-8"))
         made["sampling"] = _sampling(STORE)
     made = {"runs": makers} | {name: made[name] for name in ("errors", "sampling")}
@@ -181,7 +181,7 @@ def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
             runs.write(run / "settings.json", json.dumps(settings | known, indent=1))
         print(f"{game}/{variant}: equal")
     if not only:
-        made |= dict(errors=fingerprint(ERRORS), sampling=_sampling(STORE))
+        made["errors"] = fingerprint(ERRORS)
         runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
 
 
