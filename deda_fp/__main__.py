@@ -126,7 +126,9 @@ def main() -> None:
         stored = commands.add_parser(name, help=what)
         stored.add_argument("--results", type=Path, default=store.RESULTS)
         if name == "keep":
-            stored.add_argument("--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp, or sampling")
+            stored.add_argument(
+                "--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp, or sampling"
+            )
         stored.set_defaults(run=run)
     same = commands.add_parser("confirm", help="let stored runs belong to code that trains the same, to the bit")
     same.add_argument("old", type=Path, help="a checkout of the code that they belong to")
