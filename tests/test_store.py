@@ -147,7 +147,8 @@ def test_named_runs_alone_are_renewed_and_each_knows_its_machine(small, monkeypa
     assert runs.read_table(store.STORE / "lq/geometric/seed-1/history.csv")["flow_loss"].eq(0).all()
     table = store.compare(made)
     assert table.query("game == 'lq'")["equal"].all() and table.query("game == 'beach-bar'")["equal"].isna().all()
-    with pytest.raises(ValueError, match="only: expected names among lq/geometric, beach-bar/deda-fp, got lq/linear"):
+    known = "lq/geometric, beach-bar/deda-fp, sampling"
+    with pytest.raises(ValueError, match=f"only: expected names among {known}, got lq/linear"):
         store.keep(made, ["lq/linear"])
 
 
