@@ -49,7 +49,7 @@ figure: take ## one figure: make figure NAME=rooms_panel
 take: setup ## put the stored runs that belong to this code where `figures` looks for runs; it trains the others
 	@if [ $(PRESET) = lecture ]; then $(BIN)/python -m deda_fp.taken || $(BIN)/python -m mfglib take; fi
 
-reproduce: setup ## train all runs from nothing (75 minutes), draw, compare with the stored ones (STORE=1 renews those)
+reproduce: setup ## train all runs from nothing (over an hour), draw, compare with the stored ones (STORE=1 renews those)
 	$(SNAKEMAKE) --config preset=lecture results=results/reproduce
 	$(BIN)/python -m mfglib compare --results results/reproduce
 	$(if $(STORE),$(BIN)/python -m mfglib keep --results results/reproduce)

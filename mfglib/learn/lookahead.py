@@ -64,8 +64,8 @@ class PostDecisionValues(nn.Module):
     """W_t(z) for t = 0..T−1, as shift_t + unit_t · net_t(z). Each time step has its own network, so fitting W_t leaves
     the values of later times unchanged.
 
-    With a `table`, what a network has learned is kept in it, W: (T, m), and looked up there: for an eighth of the time,
-    and it is asked for some millions of states in each iteration (decision L6).
+    With a `table`, what a network has learned is kept in it, W: (T, m), and looked up there: in a fortieth of the time
+    (decision L6), and it is asked for some millions of states in each iteration.
     `temperature` is τ/k of the last fit.
     """
 
