@@ -30,7 +30,8 @@ class Table(nn.Module):
 
     def forward(self, values: Tensor, z: Tensor) -> Tensor:
         """F functions, by their values (F, m), at z: (n, d) -> (F, n)."""
-        lattices, place = values[:, self.source], ((z - self.lower) / self.width * 2 - 1).flip(1)
+        place = ((z - self.lower) / self.width * 2 - 1).to(values).flip(1)
+        lattices = values[:, self.source]
         if len(self.grid.shape) == 1:
             lattices, place = lattices[:, None], torch.cat([place, torch.zeros_like(place)], 1)
         options = dict(mode="bilinear", padding_mode="border", align_corners=False)
