@@ -5,6 +5,7 @@ On a cluster: snakemake --profile profiles/slurm --config preset=paper; see docs
 A target is made again if a file that it depends on is newer, or if a notebook's cells or a command below changed.
 """
 
+import csv
 import os
 import sys
 from pathlib import Path
@@ -122,6 +123,16 @@ def run_sources(wildcards):
     return [*relative(sources(modules, ROOT)), "deda_fp/catalogue.py"]
 
 
+def seconds(wildcards):
+    """What the stored run took: the longest start first, and so no core is idle at the end."""
+    history = ROOT / "runs" / wildcards.game / wildcards.variant / "seed-0/history.csv"
+    if not history.exists():
+        return 0
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return round(sum(float(v or 0) for row in rows for name, v in row.items() if name.startswith("seconds_")))
+
+
 # One thread a run: the networks are small, and as many seeds as there are cores run side by side.
 # Snakemake clears the output first, not the checkpoints beside it: a run that was killed resumes.
 rule train:
@@ -130,6 +141,7 @@ rule train:
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
     threads: 1
+    priority: seconds
     resources:
         mem_mb=MEMORY_MB,
         runtime=MINUTES,

@@ -11,31 +11,8 @@ from mfglib.arguments import checked
 from mfglib.checks import integer, require_shape, require_states, require_time
 from mfglib.games.cells import Cells
 from mfglib.games.domain import Domain
-from mfglib.protocols import Population
+from mfglib.protocols import KnowsActions, Population, known_actions
 from mfglib.seeds import generator as generator_of
-
-
-class KnowsActions:
-    """A mixin: `mean_action`, by `actions`: (T, k), the mean of the crowd's actions at each time; None, or no such
-    attribute, where they are not known."""
-
-    def mean_action(self, t: int) -> Tensor:
-        """(k,), 0 at t = T, where nobody acts; ValueError for a population that does not know it."""
-        actions = getattr(self, "actions", None)
-        if actions is None:
-            raise ValueError(
-                f"population: expected one that knows the mean action of its crowd, got a {type(self).__name__} "
-                f"without `actions`; a game that asks for it says so by `uses_actions = True`"
-            )
-        return actions[t] if require_time(t, len(actions)) < len(actions) else torch.zeros_like(actions[0])
-
-
-def known_actions(population: Population, horizon: int) -> Tensor | None:
-    """The mean actions (T, k) of a population; None if it does not know them."""
-    unknown = isinstance(population, KnowsActions) and getattr(population, "actions", None) is None
-    if unknown or not hasattr(population, "mean_action"):
-        return None
-    return torch.stack([population.mean_action(t) for t in range(horizon)])
 
 
 class Particles(KnowsActions):

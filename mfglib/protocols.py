@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfglib.checks import require_time
 from mfglib.seeds import Random
 
 
@@ -119,6 +120,29 @@ class TensorState:
 
     def load(self, state: dict[str, Tensor]) -> None:
         vars(self).update(state)
+
+
+class KnowsActions:
+    """A mixin: `mean_action`, by `actions`: (T, k), the mean of the crowd's actions at each time; None, or no such
+    attribute, where they are not known."""
+
+    def mean_action(self, t: int) -> Tensor:
+        """(k,), 0 at t = T, where nobody acts; ValueError for a population that does not know it."""
+        actions = getattr(self, "actions", None)
+        if actions is None:
+            raise ValueError(
+                f"population: expected one that knows the mean action of its crowd, got a {type(self).__name__} "
+                f"without `actions`; a game that asks for it says so by `uses_actions = True`"
+            )
+        return actions[t] if require_time(t, len(actions)) < len(actions) else torch.zeros_like(actions[0])
+
+
+def known_actions(population: Population, horizon: int) -> Tensor | None:
+    """The mean actions (T, k) of a population; None if it does not know them."""
+    unknown = isinstance(population, KnowsActions) and getattr(population, "actions", None) is None
+    if unknown or not hasattr(population, "mean_action"):
+        return None
+    return torch.stack([population.mean_action(t) for t in range(horizon)])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mfglib.games import LinearQuadratic
+from mfglib.games import BeachBar, LinearQuadratic
 
 ROUNDING = dict(rtol=1e-9, atol=1e-9)
 
@@ -137,3 +137,10 @@ class Congestion:
 
     def reward(self, t, x, a, population):
         return -(x - 1).square().sum(-1) - a.square().sum(-1) - self.aversion * population.log_prob(t, x)
+
+
+class Jam(BeachBar):
+    """Speed costs more in a crowd: rewards do not split."""
+
+    def reward(self, t, x, a, population):
+        return super().reward(t, x, a, population) - a[:, 0].square() * population.log_prob(t, x).to(x).exp()

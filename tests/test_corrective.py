@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import Jam
 
 from mfglib import solve
 from mfglib.exact import grid_equilibrium
@@ -108,13 +109,6 @@ def test_the_nearest_point_of_the_simplex():
 )
 def test_which_games_split(game, splits):
     assert separable(game) is splits
-
-
-class Jam(BeachBar):
-    """Speed costs more in a crowd: rewards do not split."""
-
-    def reward(self, t, x, a, population):
-        return super().reward(t, x, a, population) - a[:, 0].square() * population.log_prob(t, x).to(x).exp()
 
 
 class Said(BeachBar):

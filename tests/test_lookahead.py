@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers import Congestion, gen
+from helpers import Congestion, Jam, gen
 from scipy.stats import chisquare, wasserstein_distance
 from test_best_responses import BAR, BOUNDED, ROOMS, crowd_of
 
@@ -14,7 +14,8 @@ from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.games.base import clip, known_moves
 from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
-from mfglib.learn.lookahead import REFINEMENT, RIDGE, LookaheadPolicy, _refit, ahead, around, candidates
+from mfglib.learn.candidates import REFINEMENT, LookaheadPolicy, ahead, around, candidates
+from mfglib.learn.lookahead import RIDGE, _refit
 from mfglib.learn.networks import head, mlp
 from mfglib.learn.table import Table, cells_of, table_of
 from mfglib.populations import CellPopulation
@@ -61,9 +62,13 @@ class Recorder:
 @pytest.fixture
 def regular(monkeypatch):
     """Candidates are the same in each state, and there is no second look."""
-    monkeypatch.setattr("mfglib.learn.lookahead.around", lambda game, x, a, *_: a[:, None])
-    monkeypatch.setattr("mfglib.learn.lookahead.candidates",
-                        lambda game, x, number, *_, **__: candidates(game, x, number, None, jitter=False))  # fmt: skip
+    monkeypatch.setattr("mfglib.learn.candidates.around", lambda game, x, a, *_: a[:, None])
+
+    def tried(game, x, number, *_, **__):
+        return candidates(game, x, number, None, jitter=False)
+
+    for module in ("candidates", "lookahead"):
+        monkeypatch.setattr(f"mfglib.learn.{module}.candidates", tried)
 
 
 # --- candidates
@@ -173,7 +178,7 @@ def test_the_second_look_comes_nearer_to_the_best_action_and_keeps_the_boltzmann
         return (greedy - best).abs().mean().item(), wasserstein_distance(drawn[:, 0], fine[:, 0], None, law)
 
     two = distances()
-    monkeypatch.setattr("mfglib.learn.lookahead.around", lambda game, x, a, *_: a[:, None])
+    monkeypatch.setattr("mfglib.learn.candidates.around", lambda game, x, a, *_: a[:, None])
     one = distances()
     assert two[0] < 0.5 * one[0] and max(one[1], two[1]) < 0.005
 
@@ -207,13 +212,6 @@ def test_where_rewards_split_no_density_is_asked_for_to_act():
     torch.testing.assert_close(told.mean(1, x), silent.mean(1, x), atol=1e-5, rtol=0)
     assert fresh(BAR).policy.separable and fresh(ROOMS).policy.separable
     assert not fresh(BOUNDED).policy.separable and not fresh(Jam(horizon=3)).policy.separable
-
-
-class Jam(BeachBar):
-    """Speed costs more in a crowd: rewards do not split."""
-
-    def reward(self, t, x, a, population):
-        return super().reward(t, x, a, population) - a[:, 0].square() * population.log_prob(t, x).to(x).exp()
 
 
 # --- learning

@@ -14,7 +14,7 @@ from mfglib.exact.grid import Grid
 from mfglib.exact.grid_learners import OwnCrowd
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
-from mfglib.learn.lookahead import ahead
+from mfglib.learn.candidates import ahead
 from mfglib.learn.mirror import LastResponse, Mirror, MirrorConfig, MirrorValues
 from mfglib.learn.table import table_of
 from mfglib.policies import NoisePolicy

@@ -12,7 +12,8 @@ from scipy.stats import chisquare
 from torch.distributions import Independent, Normal
 
 from mfglib.games import BeachBar, LinearQuadratic
-from mfglib.learn.lookahead import LookaheadConfig, LookaheadPolicy
+from mfglib.learn.candidates import LookaheadPolicy
+from mfglib.learn.lookahead import LookaheadConfig
 from mfglib.policies import AffinePolicy, EpisodeMixture, MeanPolicy, NoisePolicy, sampler
 from mfglib.populations import MeanPath
 from mfglib.recipes import recipe_of

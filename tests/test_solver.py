@@ -14,9 +14,9 @@ from mfglib import exploitability, replay, solve
 from mfglib.checks import DivergenceError
 from mfglib.exact import lq_equilibrium
 from mfglib.games import FourRooms, LinearQuadratic
+from mfglib.learn.candidates import LookaheadPolicy
 from mfglib.learn.cloning import ClonedAverage, CloningConfig
 from mfglib.learn.flow import FlowConfig, FlowPopulation, TimeFlow
-from mfglib.learn.lookahead import LookaheadPolicy
 from mfglib.learn.networks import NetworkConfig, Networks
 from mfglib.policies import EpisodeMixture
 from mfglib.populations import GaussianPath, Particles

@@ -21,8 +21,8 @@ from mfglib.exact.lq import (
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games.linear_quadratic import LinearQuadratic
 from mfglib.policies import AffinePolicy, EpisodeMixture
-from mfglib.populations import GaussianPath, KnowsActions
-from mfglib.protocols import Population, TensorState
+from mfglib.populations import GaussianPath
+from mfglib.protocols import KnowsActions, Population, TensorState
 from mfglib.schedules import Averaging, averaging_of
 from mfglib.seeds import Random
 

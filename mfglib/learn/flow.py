@@ -16,8 +16,7 @@ from mfglib.games.domain import Domain
 from mfglib.learn.networks import TimeFeatures, mlp, unit_of
 from mfglib.learn.spline import spline, spline_inverse
 from mfglib.learn.unfold import Unfold
-from mfglib.populations import KnowsActions
-from mfglib.protocols import Game, ModuleState, Policy
+from mfglib.protocols import Game, KnowsActions, ModuleState, Policy
 from mfglib.rollout import mean_action, redrawn, rollout
 from mfglib.schedules import budget, decayed
 from mfglib.seeds import Random

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from mfglib.checks import require_positive
 from mfglib.games.base import clip, known_moves
-from mfglib.learn.lookahead import Lookahead, LookaheadConfig, LookaheadPolicy, ahead, candidates
+from mfglib.learn.candidates import LookaheadPolicy, ahead, candidates
+from mfglib.learn.lookahead import Lookahead, LookaheadConfig
 from mfglib.learn.networks import Networks
 from mfglib.learn.table import Table, table_of
 from mfglib.policies import NoisePolicy
