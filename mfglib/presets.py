@@ -88,17 +88,18 @@ LECTURE: dict[int, Sizes] = {
         "look-ahead": dict(first_steps=300, steps=50, states=1024, batch=512, learning_rate=4e-3),
         "cloned": dict(agents=3000),
         "flow": dict(agents=20_000, steps=120, batch=512, bins=12),
-        "agents": dict(agents=20_000),
+        "agents": dict(agents=8000),
         "certify": dict(every=5),
     },
     # In two dimensions the errors of the clone move the crowd, and the default learning rate is too slow for it
     # (decision S6). Best responses may be rough, because the average forgives it: a larger budget costs time and gains
-    # nothing (decision S7).
+    # nothing (decision S7). In both, a crowd that is simulated needs fewer agents than one that a flow learns from
+    # (decision S11).
     2: {
         "look-ahead": dict(first_steps=250, steps=20, states=1024, batch=512),
         "cloned": dict(agents=2000, steps=320, batch=1024, learning_rate=1e-2),
         "flow": dict(agents=20_000, steps=60, batch=512),
-        "agents": dict(agents=20_000),
+        "agents": dict(agents=8000),
         "certify": dict(every=5),
     },
 }
@@ -107,8 +108,12 @@ LECTURE: dict[int, Sizes] = {
 AVERAGED: dict[str, dict[int, Sizes]] = {
     "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
     "mirror": {
-        1: {"flow": dict(agents=8000, draws=4)},
-        2: {"mirror": dict(steps=60, states=2048), "flow": dict(steps=150, first_steps=400)},
+        1: {"flow": dict(agents=8000, draws=4), "agents": dict(agents=20_000)},
+        2: {
+            "mirror": dict(steps=60, states=2048),
+            "flow": dict(agents=16_000, steps=200, first_steps=400, batch=256),
+            "agents": dict(agents=20_000),
+        },
     },
 }
 
