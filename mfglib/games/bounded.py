@@ -75,29 +75,33 @@ class Law:
 
 
 class _Points(Law):
-    """See `Law.points`. `values`: (m, d), `weights`: (m,), their sum is 1; `symmetric` about 0."""
+    """See `Law.points`. `values`: (m, d), `unit`: the largest size of a coordinate, `weights`: (m,), their sum is 1;
+    `symmetric` about 0."""
 
     def __init__(self, points: Any, weights: Any) -> None:
         values = array("points", points)
         values = values[:, None] if values.ndim == 1 else values
         if values.ndim != 2 or not values.size:
             raise ValueError(f"points: expected shape (m, d), or (m,), with m > 0, got {values.shape}")
-        m, scale = len(values), np.abs(values).max(0)
+        m, largest = len(values), np.abs(values).max()
         weights = np.ones(m) if weights is None else array("weights", weights)
         if weights.shape != (m,) or (weights <= 0).any() or not np.isfinite(weights.sum()):
             raise ValueError(f"weights: expected {m} numbers > 0, one a point, with a finite sum, got {weights}")
         self.name, self.values, self.weights = "points", values, weights / weights.sum()
-        mean = self.weights @ values
-        self.mean = np.where(np.abs(mean) <= 1e-12 * scale, 0.0, mean)  # 0 but for rounding
-        self.std = np.sqrt(self.weights @ np.square(values - self.mean))
+        self.unit = float(largest) or 1.0
+        mean = self.weights @ (values / self.unit)
+        mean = np.where(np.abs(mean) <= 1e-12, 0.0, mean)  # but for rounding
+        self.std = self.unit * np.sqrt(self.weights @ np.square(values / self.unit - mean))
+        self.mean = self.unit * mean
         self.ends = values.min(0), values.max(0)
         self.symmetric = self._is_symmetric()
 
     def _is_symmetric(self) -> bool:
         """Whether each point has the weight of the one opposite about 0, to rounding."""
-        size = 1e-9 * np.abs(self.values).max()
-        near = ((np.abs(self.values[:, None] - s * self.values) <= size).all(2) @ self.weights for s in (1, -1))
-        return bool(np.allclose(*near, rtol=1e-9, atol=0))
+        m, places = len(self.values), np.rint(self.values / self.unit * 1e9)
+        _, which = np.unique(np.concatenate([places, 0.0 - places]), axis=0, return_inverse=True)
+        own, opposite = (np.bincount(part, self.weights, 2 * m) for part in np.split(which.ravel(), 2))
+        return bool(np.allclose(own, opposite, rtol=1e-9, atol=0))
 
     @checked
     def draw(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:

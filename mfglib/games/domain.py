@@ -2,6 +2,7 @@
 contact."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,6 +115,17 @@ class Domain:
         width = upper - lower
         short = (displacement + width / 2).remainder(width) - width / 2
         return torch.where(self._around(displacement), short, displacement)
+
+    @checked
+    def centre(self, x: Tensor) -> Tensor:
+        """The mean of agents x: (n, d) -> (d,); in a periodic coordinate the circular one, that of their directions on
+        the ring, which does not depend on where the seam is."""
+        require_states("x", x, self.state_dim)
+        lower, upper, *_ = self._as(x)
+        unit = (upper - lower) / (2 * math.pi)
+        angle = (x - lower) / unit
+        turned = torch.atan2(angle.sin().mean(0), angle.cos().mean(0)).remainder(2 * math.pi)
+        return torch.where(self._around(x), lower + unit * turned, x.mean(0))
 
     def images(self) -> np.ndarray:
         """Shifts (3^p, d) by −1, 0 and 1 width in each of p periodic coordinates, to where a state is seen again."""

@@ -98,7 +98,7 @@ class Unfold:
 
     def turned(self, u: Tensor, by: Tensor) -> Tensor:
         """The periodic ones of the first k coordinates u: (..., k) of the cube, moved on by `by`: (..., k)."""
-        around = torch.tensor(self.periodic[: u.shape[-1]], device=u.device)
+        around = torch.tensor(self.periodic[: u.shape[-1]], dtype=torch.bool, device=u.device)
         return torch.where(around, (u + by).remainder(1), u)
 
     def turn(self, u: Tensor) -> Tensor:
