@@ -136,14 +136,13 @@ def test_a_turned_start_turns_the_equilibrium(noise):
 
 def test_simulated_agents_agree_with_the_grid():
     for noise in NOISES.values():
-        game, n = Stalls(noise=noise, wide=0.5), 200_000
-        grid = Grid(game, 20)
-        x = rollout(game, NoisePolicy(torch.zeros(1)), None, n=n, generator=gen(), rewards=False).x
-        mass = grid_evaluate(grid, NoisePolicy(torch.zeros(1))).population.mass
+        game, n, still = Stalls(noise=noise), 200_000, NoisePolicy(torch.zeros(1))
+        grid = Grid(game, 20 if noise else 160)  # points of two cells are exact on 20, the uniform law is rounded
+        x = rollout(game, still, n=n, generator=gen(), rewards=False).x
+        mass = grid_evaluate(grid, still).population.mass.unflatten(1, (20, -1)).sum(2)
         for t in range(game.horizon + 1):
-            share = torch.bincount(grid.cell(x[t]), minlength=20) / n
-            # Rounding of the noise to the lattice is 1% of the mass; points of two cells have none.
-            assert 0.5 * (share - mass[t]).abs().sum() < (0.012 if noise is None else 0.005)
+            share = torch.bincount(Cells(game.domain, 20).cell(x[t]), minlength=20) / n
+            assert 0.5 * (share - mass[t]).abs().sum() < 0.005  # four times what n agents are off by
 
 
 def test_noise_goes_around_a_small_ring():
@@ -162,10 +161,10 @@ def test_noise_goes_around_a_small_ring():
 @open_space
 def test_tables_are_linear_across_the_seam(domain):
     table = Table(Cells(domain, 40))
-    wave = lambda x: torch.cos(2 * math.pi * (x - torch.as_tensor(domain.lower).to(x)) / width).sum(1)  # noqa: E731
+    wave = lambda x: torch.cos(1 + 2 * math.pi * (x - torch.as_tensor(domain.lower).to(x)) / width).sum(1)  # noqa: E731
     width = torch.as_tensor(domain.upper - domain.lower).float()
     x = domain.uniform(5000, gen())
-    torch.testing.assert_close(table(wave(table.x)[None], x)[0], wave(x), atol=0.01, rtol=0)
+    torch.testing.assert_close(table(wave(table.x)[None], x)[0], wave(x), atol=0.02, rtol=0)
     low, high = x.clone(), x.clone()
     low[:, 0], high[:, 0] = float(domain.lower[0]), float(domain.upper[0])
     torch.testing.assert_close(
@@ -210,7 +209,7 @@ def random_flow(domain):
 
 @every_space
 def test_the_flow_integrates_to_1_and_agrees_with_its_samples(domain):
-    flow, cells, fine = random_flow(domain), Cells(domain, 10), Cells(domain, 40_000 if domain.state_dim == 1 else 400)
+    flow, cells, fine = random_flow(domain), Cells(domain, 10), Cells(domain, 40_000 if domain.state_dim == 1 else 1000)
     for t in range(T + 1):
         x = flow.sample(t, 200_000, gen(t))
         assert domain.contains(x).all()

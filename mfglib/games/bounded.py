@@ -85,8 +85,9 @@ class _Points(Law):
             raise ValueError(f"points: expected shape (m, d), or (m,), with m > 0, got {values.shape}")
         m, largest = len(values), np.abs(values).max()
         weights = np.ones(m) if weights is None else array("weights", weights)
-        if weights.shape != (m,) or (weights <= 0).any() or not np.isfinite(weights.sum()):
-            raise ValueError(f"weights: expected {m} numbers > 0, one a point, with a finite sum, got {weights}")
+        if weights.shape != (m,) or (weights <= 0).any():
+            raise ValueError(f"weights: expected {m} numbers > 0, one a point, got {weights}")
+        weights = weights / weights.max()
         self.name, self.values, self.weights = "points", values, weights / weights.sum()
         self.unit = float(largest) or 1.0
         mean = self.weights @ (values / self.unit)

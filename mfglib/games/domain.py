@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mfglib.arguments import checked
-from mfglib.checks import array, integer, require_states
+from mfglib.checks import array, integer, require_shape, require_states
 from mfglib.games.base import constant
 
 MAX_REFLECTIONS = 64  # at most this many reflections per move; after that the agent stays at its last contact
@@ -119,8 +119,9 @@ class Domain:
     @checked
     def centre(self, x: Tensor) -> Tensor:
         """The mean of agents x: (n, d) -> (d,); in a periodic coordinate the circular one, that of their directions on
-        the ring, which does not depend on where the seam is."""
+        the ring, which does not depend on where the seam is. Raises ValueError for no agents."""
         require_states("x", x, self.state_dim)
+        require_shape("x", x, None, self.state_dim)
         lower, upper, *_ = self._as(x)
         unit = (upper - lower) / (2 * math.pi)
         angle = (x - lower) / unit
