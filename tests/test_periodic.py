@@ -1,6 +1,7 @@
 """Rings and tori, from the domain through grid, flow and tables to `solve`, against what is known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +144,18 @@ def test_simulated_agents_agree_with_the_grid():
         for t in range(game.horizon + 1):
             share = torch.bincount(Cells(game.domain, 20).cell(x[t]), minlength=20) / n
             assert 0.5 * (share - mass[t]).abs().sum() < 0.005  # four times what n agents are off by
+
+
+def test_a_turned_start_turns_the_crowd_on_a_torus():
+    """Agents who drift past both seams."""
+    game, masses = Stalls(), []
+    drift = SimpleNamespace(sample=lambda t, x, generator=None: x.new_tensor([0.27, -0.12]).expand_as(x))
+    game.domain, game.action_dim, game.noise = TORUS, 2, Law.box([-0.1, -0.3], [0.1, 0.3])
+    for low in (np.array([0.2, 0.1]), np.array([1.7, 0.8])):  # the second start lies across both seams
+        game.start = Law.box(low, low + [0.6, 0.4])
+        masses.append(grid_evaluate(Grid(game, 20), drift).population.mass.view(-1, 20, 10))
+    torch.testing.assert_close(masses[1], masses[0].roll((15, 7), (1, 2)), atol=1e-12, rtol=0)
+    assert masses[0].amax() > 0.03
 
 
 def test_noise_goes_around_a_small_ring():

@@ -34,6 +34,7 @@ class Domain:
         walls: m pairs ((d,), (d,)) of lower and upper corners. They may touch each other and the edge, not overlap.
             One across the seam is given as two.
         periodic: which coordinates are: a boolean for all, or d of them. (True, False) is a cylinder.
+            The mean of a population depends on where the seam is, so that games there should not ask for it.
 
     `edges`: for each coordinate, where faces of walls cut it into cells, its ends included.
 

@@ -93,7 +93,8 @@ class Networks:
             and the place in it from −1 to 1. Values and policies jump at walls.
         bounded: whether the game clips actions to ±unit.
         periodic: for each coordinate, whether it is; () where none is. A network reads such a one by waves alone, which
-            are periodic if `scale` is half its width: at least `WAVES` of them.
+            are periodic if `scale` is half its width: at least `WAVES` of them. With
+            walls, what it reads jumps at the seam too.
     """
 
     horizon: int

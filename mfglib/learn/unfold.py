@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.games.base import constant
 from mfglib.games.domain import Domain
 
-GAP = 0.1  # of a ring: a population with a larger gap is fitted on an arc, another on the whole ring
+GAP = 0.1  # of a ring: a population with a larger gap is fitted on an arc, another on the whole ring (decision F5)
 WAVES = 2  # of a periodic coordinate, for the networks that read it
 
 
@@ -98,7 +99,7 @@ class Unfold:
 
     def turned(self, u: Tensor, by: Tensor) -> Tensor:
         """The periodic ones of the first k coordinates u: (..., k) of the cube, moved on by `by`: (..., k)."""
-        around = torch.tensor(self.periodic[: u.shape[-1]], dtype=torch.bool, device=u.device)
+        around = constant(self.periodic[: u.shape[-1]], u) > 0
         return torch.where(around, (u + by).remainder(1), u)
 
     def turn(self, u: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class Unfold:
         gaps = torch.cat([places[:, 1:], 1 + places[:, :1]], 1) - places
         gap, which = gaps.max(1, keepdim=True)  # (T, 1, d)
         middle = places.gather(1, which) + gap / 2
-        around = torch.tensor(self.periodic, device=u.device) & (gap > GAP)
+        around = (constant(self.periodic, u) > 0) & (gap > GAP)
         return torch.where(around, -middle, 0.0)[:, 0]
 
     def box(self, u: Tensor) -> dict[str, Tensor]:
@@ -121,7 +122,7 @@ class Unfold:
         u = self.turned(u, turn[:, None])
         loc = u.amin(1).clamp_max(1 - 1e-6)
         scale = (u.amax(1) - loc).clamp_min(1e-6)
-        whole = (turn == 0) & torch.tensor(self.periodic, device=u.device)
+        whole = (turn == 0) & (constant(self.periodic, u) > 0)
         return {"loc": torch.where(whole, 0.0, loc), "scale": torch.where(whole, 1.0, scale), "turn": turn}
 
     def places(self, v: Tensor) -> Tensor:
