@@ -21,7 +21,7 @@ def unit_of(std: Tensor, centre: Tensor) -> Tensor:
     return torch.where(std > 1e-6 * size, std, torch.where(size > 0, size, 1.0))
 
 
-WAVES = 3  # of a periodic coordinate, at least
+WAVES = 6  # of a periodic coordinate, at least (decision N2)
 
 
 class TimeFeatures(nn.Module):
