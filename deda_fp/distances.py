@@ -12,14 +12,16 @@ from mfglib.arguments import checked
 from mfglib.checks import integer, require_shape, require_states, require_time
 from mfglib.exact import LQEquilibrium
 from mfglib.exact.grid import Grid
+from mfglib.games import Domain
 from mfglib.learn.flow import TimeFlow
 from mfglib.populations import CellPopulation
 from mfglib.protocols import Policy, Population
 
 
 @checked
-def wasserstein(x: Tensor, y: Tensor) -> float:
-    """W1 between the empirical measures of x: (n, d) and y: (m, d); exact, by quantiles if d = 1, else by POT.
+def wasserstein(x: Tensor, y: Tensor, domain: Domain | None = None) -> float:
+    """W1 between the empirical measures of x: (n, d) and y: (m, d); exact, by quantiles if d = 1, else by POT. The
+    distance is Euclidean; in periodic coordinates of a `domain`, the shortest way around.
 
     Raises TypeError or ValueError that names x or y: for what is no sample, is empty, has numbers that are not finite,
     or has another dimension than the other.
@@ -32,9 +34,21 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
         if not states.numel() or not states.isfinite().all():
             what = "numbers that are not finite" if states.numel() else f"shape {tuple(states.shape)}"
             raise ValueError(f"{name}: expected some states with finite coordinates, got {what}")
+    if domain is not None and any(domain.periodic):
+        return _around(x, y, domain)
     if x.shape[1] == 1:
         return float(wasserstein_distance(x[:, 0].cpu().numpy(), y[:, 0].cpu().numpy()))
     return float(ot.solve_sample(x.double().cpu().numpy(), y.double().cpu().numpy(), metric="euclidean").value)
+
+
+def _around(x: Tensor, y: Tensor, domain: Domain) -> float:
+    x, y = x.double().cpu(), y.double().cpu()
+    if x.shape[1] == 1:
+        width = (domain.upper - domain.lower).item()
+        places = (((v[:, 0].numpy() - domain.lower[0]) / width) % 1 for v in (x, y))
+        return width * float(np.squeeze(ot.wasserstein_circle(*places, p=1)))
+    ways = domain.shortest((x[:, None] - y).flatten(0, 1)).norm(dim=1)
+    return float(ot.solve(ways.view(len(x), len(y)).numpy()).value)
 
 
 @torch.no_grad()
@@ -44,7 +58,8 @@ def flow_wasserstein(flow: TimeFlow, x: Tensor, n: int = 20_000) -> np.ndarray:
     require_shape("x", x, flow.horizon + 1, None, 1)
     integer("n", n, at_least=1)
     u = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()[:, None].to(x.device)
-    return np.array([wasserstein(flow.from_base(t, u), states) for t, states in enumerate(x)])
+    domain = flow.unfold.domain if flow.unfold else None
+    return np.array([wasserstein(flow.from_base(t, u), states, domain) for t, states in enumerate(x)])
 
 
 @torch.no_grad()

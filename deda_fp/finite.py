@@ -73,10 +73,10 @@ def crowd_distance(
     transport to N independent samples of it, which has the same rate in N and at most twice the distance on average.
     """
     require_time(t, game.horizon)
+    domain = getattr(game, "domain", None)
     x = rollout(game, policy, n=integer("n", n, at_least=1), generator=generator, rewards=False).x[t]
     if game.state_dim > 1:
-        return wasserstein(x, population.sample(t, n, generator))
-    domain = getattr(game, "domain", None)
+        return wasserstein(x, population.sample(t, n, generator), domain)
     if domain is None:
         sample = torch.cat([population.sample(t, 10_000, generator).to(x), x])
         low, high = sample.min().item(), sample.max().item()
@@ -89,7 +89,10 @@ def crowd_distance(
         mass = population.log_prob(t, torch.from_numpy(places).float()[:, None]).double().exp().cpu().numpy()
     model = (np.cumsum(mass) - mass / 2) / mass.sum()  # at the centres
     agents = np.searchsorted(np.sort(x[:, 0].double().cpu().numpy()), places, side="right") / n
-    return float(np.abs(agents - model).sum() * h)
+    apart = agents - model
+    if domain is not None and any(domain.periodic):
+        apart = apart - np.median(apart)  # on a ring, up to the constant that takes least
+    return float(np.abs(apart).sum() * h)
 
 
 @checked
@@ -234,13 +237,17 @@ def windows(grid: Grid, mass: np.ndarray, width: float) -> tuple[np.ndarray, np.
     cells = np.maximum(2 * np.round((width / grid.h - 1) / 2).astype(int) + 1, 1)
     if width < grid.h.max() * (1 - 1e-9):
         raise ValueError(f"width: expected at least a cell, {grid.h.max():g}, got {width:g}")
-    cells = np.minimum(cells, 2 * grid.shape + 1)
+    around = np.array(grid.domain.periodic)
+    cells = np.minimum(cells, np.where(around, grid.shape, 2 * grid.shape + 1))  # a ring is seen once
     kernel, place = np.ones(cells), tuple(grid.coordinates.T)
+    margin = cells * around
+    inner = tuple(slice(m, m + n) for m, n in zip(margin, grid.shape, strict=True))
 
     def around(values: np.ndarray) -> np.ndarray:
         whole = np.zeros(grid.shape)
         whole[place] = values
-        return convolve(whole, kernel, mode="constant")[place]
+        whole = np.pad(whole, [(m, m) for m in margin], "wrap")
+        return convolve(whole, kernel, mode="constant")[inner][place]
 
     if not mass.ndim or mass.shape[-1] != len(grid.x) or not mass.size:
         raise ValueError(f"mass: expected shape (..., {len(grid.x)}), got {mass.shape}")

@@ -18,24 +18,33 @@ from mfglib.seeds import generator as generator_of
 class Particles(KnowsActions):
     """The empirical measure of simulated agents; a local density by Gaussian convolution (paper, Algo. 1 and 2).
 
-    The density is the paper's plain kernel: it knows no domain, and near the edge of one, kernels leak mass over it.
+    The density is the paper's plain kernel: it knows no edge, and near that of a domain, kernels leak mass over it. In
+    periodic coordinates they go around.
 
     Args:
         x: (T+1, n, d) states of n agents.
         bandwidth: kernel width as a multiple of the coordinate's standard deviation; None for Scott's rule,
             n^(−1/(d+4)). The paper does not state its σ.
         actions: (T, k) their mean actions, for games that ask for them.
+        domain: of the states, which says what coordinates are periodic; None for none.
 
     Raises ValueError for another shape, or a bandwidth that is not a finite number > 0.
     """
 
     @checked
-    def __init__(self, x: Tensor, bandwidth: float | None = None, actions: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        bandwidth: float | None = None,
+        actions: Tensor | None = None,
+        domain: Domain | None = None,
+    ) -> None:
         if x.ndim != 3 or not x.numel():
             raise ValueError(f"x: expected shape (T+1, n, d) with n > 0, got {tuple(x.shape)}")
         if bandwidth is not None and not 0 < bandwidth < math.inf:
             raise ValueError(f"bandwidth: expected None or a finite number > 0, got {bandwidth!r}")
         self.x, self.actions = x, actions
+        self.around = domain if domain is not None and any(domain.periodic) else None
         self.bandwidth = x.shape[1] ** (-1 / (x.shape[2] + 4)) if bandwidth is None else bandwidth
 
     @checked
@@ -53,15 +62,21 @@ class Particles(KnowsActions):
     def log_prob(self, t: int, x: Tensor, chunk: int | None = None) -> Tensor:
         """Kernel density estimate at x: (m, d) -> (m,), `chunk` pairs at a time (None: as many as suit the device)."""
         require_states("x", x, self.x.shape[2])
-        centre = self.mean(t)
+        centre = self.mean(t) if self.around is None else self.around.centre(self.x[t])
         agents, x = self.x[t] - centre, x.to(centre.device) - centre
+        if self.around is not None:
+            agents, x = self.around.shortest(agents), self.around.shortest(x)
         n, d = agents.shape
         width = self.bandwidth * agents.std(0).clamp_min(1e-12)
         constant = math.log(n) + width.log().sum() + 0.5 * d * math.log(2 * math.pi)
         unit = width * math.sqrt(2 * math.log(2))  # the kernel is 2^(−distance²) in this unit
         if chunk is None:
             chunk = 1 << 17 if x.device.type == "cpu" else 1 << 24  # on a CPU, what stays in the cache of a core
-        return _log_kernel_sum(x / unit, agents / unit, max(1, chunk // n)) - constant
+        if self.around is None:
+            return _log_kernel_sum(x / unit, agents / unit, max(1, chunk // n)) - constant
+        images = torch.from_numpy(self.around.images()).to(x)
+        seen = [_log_kernel_sum((x + shift) / unit, agents / unit, max(1, chunk // n)) for shift in images]
+        return torch.stack(seen).logsumexp(0) - constant
 
 
 def _log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:

@@ -63,7 +63,7 @@ def rollout(
     own = population is None and uses_actions(game)
     acted = x0.new_zeros(T, game.action_dim)
     if population is None:  # a view: it answers for time t as soon as x[t], and acted[t], is written
-        population = Particles(x, actions=acted if own else None)
+        population = Particles(x, actions=acted if own else None, domain=getattr(game, "domain", None))
     act = sampler(policy.episode(n, generator) if hasattr(policy, "episode") else policy, generator)
     for t in range(T + 1):  # copies are handed out: a game or policy may work in place
         if t < T:
@@ -90,7 +90,8 @@ def redrawn(game: Game, play: Rollout, population: Population | None, draws: int
     nobody acts again."""
     x = play.x
     if population is None:
-        population = Particles(x, actions=mean_action(game, play.a) if uses_actions(game) else None)
+        actions = mean_action(game, play.a) if uses_actions(game) else None
+        population = Particles(x, actions=actions, domain=getattr(game, "domain", None))
     steps = [torch.cat([game.initial(x.shape[1], generator).float() for _ in range(draws)])]
     for t, a in enumerate(play.a):
         new = [game.step(t, x[t].clone(), a.clone(), population, generator) for _ in range(draws)]

@@ -196,6 +196,65 @@ def test_bad_laws_are_named():
         Law("uniform", 0.0, [1.0, 1.0, 1.0], 2)
 
 
+POINTS = {
+    "two": ([-0.1, 0.1], None, True),
+    "skew": ([-1.0, 2.0], [2, 1], False),
+    "cross": ([[1, 0], [-1, 0], [0, 2], [0, -2]], [1, 1, 3, 3], True),
+    "triangle": ([[2.0, 0.0], [-1.0, 1.0], [-1.0, -1.0]], None, False),
+    "unequal": ([[1, 0], [-1, 0], [0, 1], [0, -1]], [1, 1, 2, 3], False),
+    "twice the same": ([-1.0, 1.0, 1.0], [2, 1, 1], True),
+    "nowhere": ([[0.0, 0.0]], None, True),
+}
+
+
+@pytest.mark.parametrize(("points", "weights", "symmetric"), POINTS.values(), ids=POINTS)
+def test_laws_on_points(points, weights, symmetric):
+    law, n = Law.points(points, weights), 200_000
+    values = np.array(points, dtype=float).reshape(len(points), -1)
+    w = np.ones(len(values)) if weights is None else np.array(weights) / np.sum(weights)
+    w = w / w.sum()
+    np.testing.assert_allclose(law.mean, w @ values, atol=1e-12)
+    np.testing.assert_allclose(law.std, np.sqrt(w @ (values - law.mean) ** 2), rtol=1e-12)
+    assert law.symmetric is symmetric
+    x = law.draw(n, gen()).numpy()
+    assert x.dtype == np.float32 and law.draw(3, gen(), torch.float64).dtype == torch.float64
+    for value in np.unique(values, axis=0):
+        share, expected = (x == value.astype(np.float32)).all(1).mean(), w[(values == value).all(1)].sum()
+        assert abs(share - expected) < 4 / math.sqrt(n)
+    for i, q in enumerate(law.quantiles(10_000).T):
+        assert (np.diff(q) >= 0).all()
+        for value in np.unique(values[:, i]):
+            assert (q == value).mean() == pytest.approx(w[values[:, i] == value].sum(), abs=2e-4)
+    assert torch.equal(law.draw(20, gen(5)), law.draw(20, gen(5)))
+    again = eval(repr(law))  # what identifies a game holds all numbers
+    np.testing.assert_array_equal(again.values, law.values)
+    np.testing.assert_allclose(again.weights, law.weights, rtol=1e-15)
+
+
+def test_bad_points_are_named():
+    for points, weights, message in (
+        ([], None, "points: expected shape"),
+        (0.5, None, "points: expected shape"),
+        ([[[1.0]]], None, "points: expected shape"),
+        ([0.0, math.nan], None, "points: expected finite numbers"),
+        ([0.0, 1.0], [1.0], "weights: expected 2 numbers > 0"),
+        ([0.0, 1.0], [1.0, 0.0], "weights: expected 2 numbers > 0"),
+        ([0.0, 1.0], [2.0, -1.0], "weights: expected 2 numbers > 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Law.points(points, weights)
+    with pytest.raises(ValueError, match="Law.points"):
+        Law("points", 0.0, 1.0, 1)
+    assert Law.points([-1e200, 1e200], [1.7e308, 1.7e308]).std == pytest.approx(1e200)
+
+
+def test_a_start_on_points_is_refused():
+    game = BeachBar()
+    game.start = Law.points([0.2, 0.8])
+    with pytest.raises(ValueError, match="game.start: expected a law with a density, got Law.points"):
+        check_game(game)
+
+
 def test_repr_tells_games_apart():
     assert repr(BeachBar(bar=0.25)) == repr(BeachBar(bar=0.25)) != repr(BeachBar())
     assert "bar=0.25" in repr(BeachBar(bar=0.25))

@@ -26,6 +26,8 @@ SPACES = {
     "interval": (1, UNIT),
     "interval with a wall": (1, Domain(-1.0, 2.0, [([0.0], [0.5])])),
     "4-rooms": (2, ROOMS),
+    "ring": (1, Domain(-1.0, 2.0, periodic=True)),
+    "torus": (2, Domain([0.0, 0.0], [2.0, 1.0], periodic=True)),
 }
 every_space = pytest.mark.parametrize(("d", "domain"), SPACES.values(), ids=SPACES)
 bounded = pytest.mark.parametrize(

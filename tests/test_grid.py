@@ -9,7 +9,7 @@ from grids import GAMES, each_game, random_policy
 from helpers import gen
 
 from mfglib.exact.dynamic_programming import grid_evaluate
-from mfglib.exact.grid import Grid, on_lattice
+from mfglib.exact.grid import Grid, on_lattice, points_on_lattice
 from mfglib.games import LinearQuadratic
 from mfglib.games.beach_bar import BeachBar
 from mfglib.games.bounded import Law
@@ -83,6 +83,43 @@ def test_noise_on_the_lattice_has_the_variance_of_the_law(name):
         k = np.arange(len(weights)) - len(weights) // 2
         assert weights.sum() == pytest.approx(1) and (weights >= 0).all() and (weights == weights[::-1]).all()
         assert k**2 @ weights == pytest.approx(std**2, rel=1e-6, abs=1e-12)
+
+
+def test_noise_on_points_is_exact_on_the_lattice():
+    """On [0, 1] with 10 cells, cell 0 is at 0.05: one step down is reflected to itself, two steps to cell 1."""
+    grid = Grid(with_law(BeachBar(), noise=Law.points([-0.2, 0.1], [1, 2])), 10)
+    mass = torch.rand(10, generator=gen(), dtype=torch.float64)
+    expected = torch.zeros(10, dtype=torch.float64)
+    for i in range(10):
+        expected[i - 2 if i >= 2 else 1 - i] += mass[i] / 3
+        expected[min(i + 1, 9)] += mass[i] * 2 / 3
+    torch.testing.assert_close(grid.push(mass), expected, atol=1e-15, rtol=0)
+    value = torch.rand(10, generator=gen(1), dtype=torch.float64)
+    assert float(grid.expected(value) @ mass) == pytest.approx(float(value @ grid.push(mass)), rel=1e-14)
+
+
+def test_points_whose_coordinates_depend_on_each_other():
+    """In 4-rooms, some diagonals: their law put together move by move, in units of cells, where corners are exact."""
+    points, weights = np.array([[0.05, 0.05], [-0.05, -0.05], [0.025, -0.025], [-0.025, 0.025]]), np.array([1, 1, 3, 3])
+    grid = Grid(with_law(FourRooms(), noise=Law.points(points, weights)), 20)
+    mass, centres = torch.rand(len(grid.x), generator=gen()).double(), torch.from_numpy(grid.coordinates + 0.5)
+    expected = torch.zeros_like(mass)
+    for point, share in zip(points, weights / 8, strict=True):
+        ends = grid.units.move(centres, torch.from_numpy(point / grid.h).round().expand_as(centres))
+        expected.index_add_(0, torch.from_numpy(grid.index[tuple(ends.long().T)]), share * mass)
+    torch.testing.assert_close(grid.push(mass), expected, atol=1e-14, rtol=0)
+
+
+def test_points_between_lattice_points_keep_their_mean():
+    points, weights, h = np.array([[0.31, -0.2], [-0.62, 0.4]]), np.array([2, 1]) / 3, np.array([0.1, 0.25])
+    law = points_on_lattice(points, weights, h)
+    steps = [h_i * (np.arange(n) - n // 2) for h_i, n in zip(h, law.shape, strict=True)]
+    assert law.sum() == pytest.approx(1) and (law >= 0).all() and all(n % 2 for n in law.shape)
+    for i, k in enumerate(steps):
+        side = law.sum(1 - i)
+        assert k @ side == pytest.approx(weights @ points[:, i], abs=1e-12)
+        added = k**2 @ side - weights @ points[:, i] ** 2
+        assert 0 < added <= h[i] ** 2 / 4
 
 
 def test_the_uniform_population_stays_uniform_without_control():
@@ -185,6 +222,8 @@ def with_law(game, **laws):
             TypeError,
             "game: expected a bounded game with the member `domain`, got SimpleNamespace",
         ),
+        (with_law(BeachBar(), noise=Law.points([0.0, 0.1])), 50, ValueError, r"game.noise: expected a law of mean 0"),
+        (with_law(BeachBar(), start=Law.points([0.0, 0.1])), 50, ValueError, r"game.start: expected a law with a dens"),
         (with_law(BeachBar(), noise=Law.box(0.0, 0.1)), 50, ValueError, r"game.noise: expected a law of mean 0"),
         (
             with_law(FourRooms(), start=Law.box([0.0, 0.0], [0.5, 0.1])),

@@ -12,6 +12,7 @@ DOMAINS = {
     "interval": Domain(-1.0, 3.0),
     "interval with walls": Domain(0.0, 1.0, [([0.2], [0.3]), ([0.9], [1.0])]),
     "4-rooms": FourRooms().domain,
+    "cylinder": Domain([0, 0], [1, 2], [([0, 0.5], [0.3, 1]), ([0.8, 0.5], [1, 1])], periodic=(True, False)),
     "wall right across": Domain([0, 0], [3, 2], [([1, 0], [1.5, 2]), ([2, 1], [3, 2])]),
     "walls at the start": Domain([0, 0], [1, 1], [([0, 0], [0.25, 1]), ([0.25, 0], [0.5, 0.5])]),
     "cube": Domain([0, 0, 0], [1, 2, 1], [([0.5, 0.5, 0], [1, 1, 0.5]), ([0, 1, 0.25], [0.5, 2, 1])]),

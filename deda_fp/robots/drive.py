@@ -54,11 +54,13 @@ def drive(
     the place that comes out, so as to be there at t + 1. No two robots come closer than 2 radius, or than they
     started: contacts are counted all the same.
 
-    Raises ValueError for a game that is not on a domain in the plane, and for a start that has another shape or is
-    nearer to a wall than the radius.
+    Raises ValueError for a game that is not on a domain in the plane, or on one with periodic coordinates, and for a
+    start that has another shape or is nearer to a wall than the radius.
     """
     if getattr(game, "state_dim", None) != 2 or not hasattr(game, "domain"):
         raise ValueError(f"game: expected a game on a domain in two dimensions, got {game!r}")
+    if any(game.domain.periodic):
+        raise ValueError(f"game: expected a floor with edges, got one with periodic coordinates, {game.domain!r}")
     x = packed(game, n, robots.radius) if start is None else array("start", start)
     walls = walls_of(game.domain)
     if x.shape != (integer("n", n, at_least=1), 2):

@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from mfglib.checks import integer
+from mfglib.games.bounded import require_density
 from mfglib.games.cells import Cells
 from mfglib.games.domain import MAX_REFLECTIONS
 from mfglib.populations import MeanPath
@@ -50,10 +51,9 @@ class Grid(Cells):
         self.max_steps = self._max_steps()
         self.initial = self._initial()
         self.target = self._ends(self.max_steps)
-        quantiles = game.noise.quantiles(4096).T
-        noise = [on_lattice(q, std, h) for q, std, h in zip(quantiles, game.noise.std, self.h, strict=True)]
-        self.weights = torch.from_numpy(functools.reduce(np.multiply.outer, noise).ravel())
-        ends = self._ends(np.array([len(w) // 2 for w in noise]))
+        weights = self._noise_weights()
+        self.weights = torch.from_numpy(weights.ravel())
+        ends = self._ends(np.array(weights.shape) // 2)
         self.noise = self._sparse(ends, self.weights.expand(ends.shape))
         self.tables: Any = None
 
@@ -135,6 +135,15 @@ class Grid(Cells):
             largest = np.maximum(largest, move.abs().amax(0).numpy())
         return np.ceil(largest / self.h - 1e-9).astype(int)
 
+    def _noise_weights(self) -> np.ndarray:
+        """The law of the noise on the lattice, (2 r_1 + 1, …) probabilities of −r_i..r_i steps."""
+        noise = self.game.noise
+        if getattr(noise, "name", None) == "points":
+            return points_on_lattice(noise.values, noise.weights, self.h)
+        quantiles = noise.quantiles(4096).T
+        sides = [on_lattice(q, std, h) for q, std, h in zip(quantiles, noise.std, self.h, strict=True)]
+        return functools.reduce(np.multiply.outer, sides)
+
     def _initial(self) -> Tensor:
         """Each axis's quantiles, reflected at the outer edge, counted in cells."""
         domain, mass = self.game.domain, np.ones(())
@@ -198,6 +207,22 @@ def on_lattice(quantiles: np.ndarray, std: float, h: float) -> np.ndarray:
     return (weights + weights[::-1]) / 2
 
 
+def points_on_lattice(points: np.ndarray, weights: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Probabilities `weights`: (m,) of points (m, d) as an array over −r_i..r_i lattice steps of widths h: (d,).
+
+    Exact for multiples of h; another point is shared by the 2^d lattice points around it, which keeps its mean and adds
+    a variance of at most h²/4.
+    """
+    place = points / h
+    place = np.where(np.abs(place - place.round()) < 1e-6, place.round(), place)
+    reach = np.ceil(np.abs(place).max(0)).astype(int)
+    low, law = np.floor(place).astype(int), np.zeros(2 * reach + 3)  # a margin for shares of 0
+    for corner in itertools.product((0, 1), repeat=len(h)):
+        share = np.where(corner, place - low, 1 - (place - low)).prod(1)
+        np.add.at(law, tuple((low + corner + reach + 1).T), weights * share)
+    return law[(slice(1, -1),) * len(h)]
+
+
 def require_grid_game(game: Any) -> None:
     """Raise unless a grid can solve `game`: the members of `BoundedGame`, state dimension 1 or 2, bounded actions."""
     for member in ("domain", "start", "noise", "a_bound", "displacement"):
@@ -207,5 +232,6 @@ def require_grid_game(game: Any) -> None:
         raise ValueError("game: expected bounded states and actions, got a game with an unbounded domain or a_bound")
     if game.noise.mean.any():
         raise ValueError(f"game.noise: expected a law of mean 0, got {game.noise!r}")
+    require_density(game.start)
     if game.state_dim > 2 or game.action_dim > 2:
         raise ValueError(f"game: expected dimensions of at most 2, got {game.state_dim} and {game.action_dim}")

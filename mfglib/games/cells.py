@@ -34,7 +34,8 @@ class Cells:
                 f"cells: expected a number whose lines run along every wall, got {cells}, cells of {self.h.tolist()}, "
                 f"too coarse for the doors or out of step with them; try a multiple of it"
             )
-        self.units = Domain(np.zeros(self.state_dim), self.shape, lines.round())  # exact arithmetic: ties stay ties
+        around = domain.periodic
+        self.units = Domain(np.zeros(self.state_dim), self.shape, lines.round(), periodic=around)  # ties stay ties
         coordinates = np.indices(self.shape).reshape(self.state_dim, -1).T
         self.coordinates = coordinates[self.units.contains(torch.from_numpy(coordinates + 0.5)).numpy()]
         self.index = np.full(self.shape, -1)
@@ -42,7 +43,7 @@ class Cells:
         self.x = torch.from_numpy(domain.lower + (self.coordinates + 0.5) * self.h)
         self.volume = float(self.h.prod())
         corners = (domain.lower, domain.upper, domain.walls)
-        self.key = (*self.shape.tolist(), *(v.tobytes() for v in corners))
+        self.key = (*self.shape.tolist(), *(v.tobytes() for v in corners), around)
         self._indices: dict[torch.device, Tensor] = {}
 
     def __deepcopy__(self, memo: dict) -> "Cells":

@@ -1,5 +1,8 @@
-"""Bounded state spaces: a box with walls, and the one rule for what happens on contact."""
+"""Bounded state spaces: a box with walls, perhaps closed to a ring or a torus, and the one rule for what happens on
+contact."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mfglib.arguments import checked
-from mfglib.checks import array, integer, require_states
+from mfglib.checks import array, integer, require_shape, require_states
 from mfglib.games.base import constant
 
 MAX_REFLECTIONS = 64  # at most this many reflections per move; after that the agent stays at its last contact
@@ -23,20 +26,30 @@ class Domain:
     Reflection keeps Lebesgue measure: the uniform law stays uniform under symmetric noise, and no mass gathers on the
     boundary, so that a population that has a density keeps one. Clipping would put atoms there.
 
+    A periodic coordinate has no edge: who leaves at one end comes in at the other, and the two ends are one place, the
+    seam. States stay in [lower, upper]; both ends count as inside.
+
     Args:
         lower, upper: (d,) corners.
         walls: m pairs ((d,), (d,)) of lower and upper corners. They may touch each other and the edge, not overlap.
+            One across the seam is given as two.
+        periodic: which coordinates are: a boolean for all, or d of them. (True, False) is a cylinder.
+            The mean of a population depends on where the seam is, so that games there should not ask for it.
 
     `edges`: for each coordinate, where faces of walls cut it into cells, its ends included.
 
-    Raises ValueError for corners in the wrong order, and for walls that overlap, leave the box or fill it.
+    Raises ValueError for corners in the wrong order, and for walls that overlap, leave the box or fill it, and for
+    a `periodic` that is not such booleans.
     """
 
-    def __init__(self, lower: Any, upper: Any, walls: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, lower: Any, upper: Any, walls: Sequence[Any] = (), *, periodic: bool | Sequence[bool] = False
+    ) -> None:
         self.lower, self.upper = np.atleast_1d(array("lower", lower)), np.atleast_1d(array("upper", upper))
         if self.lower.ndim != 1 or self.lower.shape != self.upper.shape or (self.lower >= self.upper).any():
             raise ValueError(f"lower, upper: expected two corners (d,), lower < upper, got {lower!r} and {upper!r}")
         self.state_dim = d = len(self.lower)
+        self.periodic = _periodic(periodic, d)
         walls = array("walls", walls)
         walls = walls if walls.size else np.empty((0, 2, d))
         if walls.ndim != 3 or walls.shape[1:] != (2, d):
@@ -84,12 +97,42 @@ class Domain:
 
     @checked
     def fold(self, x: Tensor) -> Tensor:
-        """x: (n, d) reflected at the outer edge alone, any number of times; as it is inside."""
+        """x: (n, d) reflected at the outer edge alone, any number of times; as it is inside. Periodic coordinates are
+        taken around."""
         require_states("x", x, self.state_dim)
         lower, upper, *_ = self._as(x)
         width = upper - lower
         folded = lower + (width - ((x - lower).remainder(2 * width) - width).abs())
+        if any(self.periodic):
+            folded = torch.where(self._around(x), lower + (x - lower).remainder(width), folded)
         return torch.where((x < lower) | (x > upper), folded.clamp(lower, upper), x)
+
+    @checked
+    def shortest(self, displacement: Tensor) -> Tensor:
+        """`displacement`: (n, d) between two states, the shortest way around in the periodic coordinates: within half
+        the width there. The distance of x from y on a ring is `domain.shortest(x - y).abs()`; walls do not count."""
+        require_states("displacement", displacement, self.state_dim)
+        lower, upper, *_ = self._as(displacement)
+        width = upper - lower
+        short = (displacement + width / 2).remainder(width) - width / 2
+        return torch.where(self._around(displacement), short, displacement)
+
+    @checked
+    def centre(self, x: Tensor) -> Tensor:
+        """The mean of agents x: (n, d) -> (d,); in a periodic coordinate the circular one, that of their directions on
+        the ring, which does not depend on where the seam is. Raises ValueError for no agents."""
+        require_states("x", x, self.state_dim)
+        require_shape("x", x, None, self.state_dim)
+        lower, upper, *_ = self._as(x)
+        unit = (upper - lower) / (2 * math.pi)
+        angle = (x - lower) / unit
+        turned = torch.atan2(angle.sin().mean(0), angle.cos().mean(0)).remainder(2 * math.pi)
+        return torch.where(self._around(x), lower + unit * turned, x.mean(0))
+
+    def images(self) -> np.ndarray:
+        """Shifts (3^p, d) by −1, 0 and 1 width in each of p periodic coordinates, to where a state is seen again."""
+        shifts = [(-1, 0, 1) if around else (0,) for around in self.periodic]
+        return np.array(list(itertools.product(*shifts))) * (self.upper - self.lower)
 
     @checked
     def move(self, x: Tensor, displacement: Tensor) -> Tensor:
@@ -105,6 +148,7 @@ class Domain:
             return self.fold(x + displacement)
         lower, upper, low, high = self._as(x)
         lower, upper, low, high = lower[:, None], upper[:, None], low.T[..., None], high.T[..., None]
+        around = self._around(x)[:, None] if any(self.periodic) else None
         at, left = x.T.clone(), (displacement + torch.zeros_like(x)).T.clone()  # (d, n): long rows are fast
         going = torch.arange(len(x), device=x.device)  # agents with a part of the move left
         for _ in range(MAX_REFLECTIONS):
@@ -119,7 +163,7 @@ class Domain:
             if not len(rest):
                 break
             going = going[rest]
-            at[:, going], left[:, going] = _first_contact(start[:, rest], v[:, rest], lower, upper, low, high)
+            at[:, going], left[:, going] = _first_contact(start[:, rest], v[:, rest], lower, upper, low, high, around)
         return at.T.contiguous()
 
     def _as(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -127,15 +171,28 @@ class Domain:
         lower, upper, low, high = (constant(c, x) for c in corners)
         return lower, upper, low, high
 
+    def _around(self, x: Tensor) -> Tensor:
+        return constant(self.periodic, x) > 0  # (d,)
+
     def __repr__(self) -> str:
-        return f"Domain({self.lower.tolist()}, {self.upper.tolist()}, walls={self.walls.tolist()})"
+        around = f", periodic={self.periodic}" if any(self.periodic) else ""
+        return f"Domain({self.lower.tolist()}, {self.upper.tolist()}, walls={self.walls.tolist()}{around})"
+
+
+def _periodic(value: Any, d: int) -> tuple[bool, ...]:
+    values = [value] * d if isinstance(value, (bool, np.bool_)) else value
+    known = isinstance(values, (list, tuple, np.ndarray)) and np.shape(values) == (d,)
+    if not known or not all(isinstance(v, (bool, np.bool_)) for v in values):
+        raise ValueError(f"periodic: expected a boolean, or {d} of them, got {value!r}")
+    return tuple(bool(v) for v in values)
 
 
 def _first_contact(
-    start: Tensor, v: Tensor, lower: Tensor, upper: Tensor, low: Tensor, high: Tensor
+    start: Tensor, v: Tensor, lower: Tensor, upper: Tensor, low: Tensor, high: Tensor, around: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Where segments from start: (d, g) along v: (d, g) first meet the edge (d, 1) or a wall (d, m, 1), and what is
-    left of them, reflected: both (d, g). Segments that meet nothing are at their ends, with nothing left."""
+    left of them, reflected: both (d, g). Segments that meet nothing are at their ends, with nothing left. Those that
+    meet the edge in a coordinate that is `around`: (d, 1), go on from the other one."""
     s, u, up = start[:, None], v[:, None], v > 0
     edge = torch.where(up, upper, lower)
     to_edge = torch.where(v == 0, torch.inf, (edge - start) / v)  # share of the segment, (d, g)
@@ -155,5 +212,9 @@ def _first_contact(
     at_wall = (enter.gather(1, first)[:, 0] == share) & (to_wall == share)
     at_edge = to_edge == share
     end = torch.where(at_edge, edge, torch.where(at_wall, near.gather(1, first)[:, 0], end))
+    met = at_edge | at_wall
+    if around is not None:
+        end = torch.where(at_edge & around, torch.where(up, lower, upper), end)
+        met = met & ~(at_edge & around)
     inside = ((end[:, None] > low) & (end[:, None] < high)).all(0).any(0)  # by rounding, at a corner
-    return torch.where(inside, start, end), (1 - share) * torch.where(at_edge | at_wall, -v, v)
+    return torch.where(inside, start, end), (1 - share) * torch.where(met, -v, v)

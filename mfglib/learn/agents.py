@@ -39,14 +39,15 @@ class SimulatedAgents(Particles):
         play = rollout(self.game, policy, n=self.config.agents, generator=random("population"), rewards=False)
         require_finite("population", play.x)
         actions = mean_action(self.game, play.a) if uses_actions(self.game) else None
-        super().__init__(play.x, self.config.bandwidth, actions)
+        super().__init__(play.x, self.config.bandwidth, actions, getattr(self.game, "domain", None))
         return {"flow_loss": math.nan}
 
     def state(self) -> dict[str, Tensor]:
         return {"x": self.x} | ({} if self.actions is None else {"actions": self.actions})
 
     def load(self, state: dict[str, Tensor]) -> None:
-        super().__init__(state["x"], self.config.bandwidth, state.get("actions"))
+        domain = getattr(self.game, "domain", None)
+        super().__init__(state["x"], self.config.bandwidth, state.get("actions"), domain)
 
     def learned(self) -> dict[str, Tensor]:
         """Nothing: a replay simulates them again."""

@@ -62,7 +62,8 @@ class TimeFlow(nn.Module):
     On all of R^d, x = loc_t + scale_t · z: loc and scale are the sample mean and standard deviation in closed form, the
     splines act on |z| <= RANGE, and the base is Gaussian. On a domain, the free area is first unfolded into the unit
     cube (`Unfold`), and the base is uniform; loc and scale are the corner and the size of the smallest box in the
-    cube around the population. Nothing is sampled in a wall or beyond the edge, and the density there is 0.
+    cube around the population. Nothing is sampled in a wall or beyond the edge, and the density there is 0. A periodic
+    coordinate is turned so that the box leaves out the largest gap; its spline, and so the density, is periodic.
 
     The splines start at the identity. So the flow starts as the Gaussian with the right moments, or as the uniform law,
     and learns the shape.
@@ -83,7 +84,9 @@ class TimeFlow(nn.Module):
         self.log_volume = 0.0 if domain is None else math.log(domain.volume)
         features = [i + (self.unfold.width(i) if self.unfold else 0) for i in range(state_dim)]
         self.nets = nn.ModuleList(_Conditioner(self.time.width, n, config) for n in features)
-        for name, value in (("loc", 0.0), ("scale", 1.0), ("means", 0.0)):
+        self.periodic = self.unfold.periodic if self.unfold else (False,) * state_dim
+        buffers = {"loc": 0.0, "scale": 1.0, "means": 0.0} | ({"turn": 0.0} if any(self.periodic) else {})
+        for name, value in buffers.items():
             self.register_buffer(name, torch.full((horizon + 1, state_dim), value))
 
     @checked
@@ -113,7 +116,7 @@ class TimeFlow(nn.Module):
         v = base[:, :0]
         for i, net in enumerate(self.nets):
             raw = net(time, self._features(self._restore(t, v), v))
-            v = torch.cat([v, spline_inverse(raw, base[:, i])[:, None]], -1)
+            v = torch.cat([v, spline_inverse(raw, base[:, i], self.periodic[i])[:, None]], -1)
         y = self._restore(t, v)
         return self.unfold.from_unit(y) if self.unfold else y
 
@@ -132,7 +135,8 @@ class TimeFlow(nn.Module):
         time, v, log_density = self.time.table[t].unsqueeze(-2), *self._standardise(t, y)
         base = []
         for i, net in enumerate(self.nets):
-            base_i, log_slope = spline(net(time, self._features(y[..., :i], v[..., :i])), v[..., i])
+            raw = net(time, self._features(y[..., :i], v[..., :i]))
+            base_i, log_slope = spline(raw, v[..., i], self.periodic[i])
             log_density = log_density + log_slope
             base.append(base_i)
         base = torch.stack(base, -1)
@@ -147,6 +151,7 @@ class TimeFlow(nn.Module):
         loc, scale = self.loc[t].unsqueeze(-2), self.scale[t].unsqueeze(-2)
         if not self.unfold:
             return 0.5 + (y - loc) / scale / (2 * RANGE), -scale.log().sum(-1)
+        y = self.unfold.turned(y, self.turn[t].unsqueeze(-2)) if any(self.periodic) else y
         size = 1 - OUTSIDE * (1 - scale)  # of the box on the other side
         beyond = (y < loc) | (y > loc + scale)
         log_slope = torch.where(beyond, math.log(OUTSIDE), (size / scale).log()).sum(-1)
@@ -157,7 +162,8 @@ class TimeFlow(nn.Module):
         loc, scale = self.loc[t, : v.shape[-1]], self.scale[t, : v.shape[-1]]
         if not self.unfold:
             return loc + scale * (v - 0.5) * (2 * RANGE)
-        return _bend(v, OUTSIDE * loc, 1 - OUTSIDE * (1 - scale), loc, scale, 1 / OUTSIDE)
+        y = _bend(v, OUTSIDE * loc, 1 - OUTSIDE * (1 - scale), loc, scale, 1 / OUTSIDE)
+        return self.unfold.turned(y, -self.turn[t, : v.shape[-1]]) if any(self.periodic) else y
 
     def _features(self, y: Tensor, v: Tensor) -> Tensor | None:
         """What a network reads of the coordinates before its own, unfolded y: (…, n, i) and standardised v."""
@@ -165,7 +171,7 @@ class TimeFlow(nn.Module):
             return None
         if not self.unfold:
             return (v - 0.5) * (2 * RANGE)
-        return torch.cat([2 * v - 1, self.unfold.features(y)], -1)
+        return torch.cat([self.unfold.places(v), self.unfold.features(y)], -1)
 
 
 def _bend(y: Tensor, low: Tensor, width: Tensor, new_low: Tensor, new_width: Tensor, slope: float) -> Tensor:
@@ -219,8 +225,8 @@ def fit_flow(
     if flow.unfold:
         if outside := (~flow.unfold.contains(x)).sum().item():
             raise ValueError(f"x: expected states in the flow's domain, got {outside} of {x[..., 0].numel()} outside")
-        flow.loc.copy_(y.amin(1).clamp_max(1 - 1e-6))
-        flow.scale.copy_((y.amax(1) - flow.loc).clamp_min(1e-6))
+        for name, value in flow.unfold.box(y).items():
+            getattr(flow, name).copy_(value)
     else:
         flow.loc.copy_(y.mean(1))
         flow.scale.copy_(torch.maximum(y.std(1), 1e-6 * unit_of(y.std((0, 1)), y.mean((0, 1)))))

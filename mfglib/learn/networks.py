@@ -21,6 +21,9 @@ def unit_of(std: Tensor, centre: Tensor) -> Tensor:
     return torch.where(std > 1e-6 * size, std, torch.where(size > 0, size, 1.0))
 
 
+WAVES = 6  # of a periodic coordinate, at least (decision N2)
+
+
 class TimeFeatures(nn.Module):
     """Features of an integer time: t/T and a one-hot vector, so that a network may change sharply with t."""
 
@@ -89,6 +92,9 @@ class Networks:
         cell_edges: for each coordinate, where faces of walls cut it into cells, its ends included: which cell, one-hot,
             and the place in it from −1 to 1. Values and policies jump at walls.
         bounded: whether the game clips actions to ±unit.
+        periodic: for each coordinate, whether it is; () where none is. A network reads such a one by waves alone, which
+            are periodic if `scale` is half its width: at least `WAVES` of them. With
+            walls, what it reads jumps at the seam too.
     """
 
     horizon: int
@@ -100,6 +106,7 @@ class Networks:
     cell_edges: Sequence[Tensor] = ()
     bounded: bool = False
     device: str = "cpu"
+    periodic: Sequence[bool] = ()
 
     @classmethod
     def of(cls, game: Game, config: NetworkConfig | None = None, *, seed: int = 0, device: str = "cpu") -> "Networks":
@@ -111,17 +118,19 @@ class Networks:
             still = NoisePolicy(torch.zeros(game.action_dim))
             random = generator(seed, 0, "normalisation", device=device)
             x = rollout(game, still, n=2000, generator=random, rewards=False).x.flatten(0, 1).cpu()
-            centre, scale, edges = x.mean(0), unit_of(x.std(0), x.mean(0)), ()
+            centre, scale, edges, around = x.mean(0), unit_of(x.std(0), x.mean(0)), (), ()
         else:
             lower, upper = (torch.as_tensor(v, dtype=torch.float32) for v in (domain.lower, domain.upper))
             centre, scale = (lower + upper) / 2, (upper - lower) / 2
             edges = [torch.from_numpy(e).float() for e in domain.edges] if len(domain.walls) else ()
-        shared = config.hidden, config.frequencies, edges, bound is not None, device
+            around = domain.periodic if any(domain.periodic) else ()
+        shared = config.hidden, config.frequencies, edges, bound is not None, device, around
         return cls(game.horizon, centre, scale, unit, *shared)
 
 
 class StateFeatures(nn.Module):
-    """What a network reads of a state x: z, x in units of its typical states; waves of z; cells between walls."""
+    """What a network reads of a state x: z, x in units of its typical states; waves of z; cells between walls. Of a
+    periodic coordinate waves, without z."""
 
     def __init__(self, networks: Networks) -> None:
         super().__init__()
@@ -131,7 +140,10 @@ class StateFeatures(nn.Module):
         self.cells = [len(e) - 1 for e in networks.cell_edges]
         for i, e in enumerate(networks.cell_edges):
             self.register_buffer(f"edges_{i}", e.clone(), persistent=False)
-        self.width = len(self.centre) * (1 + 2 * self.frequencies) + 2 * sum(self.cells)
+        d, self.periodic = len(self.centre), [i for i, around in enumerate(networks.periodic) if around]
+        self.straight, self.waves = [i for i in range(d) if i not in self.periodic], max(WAVES, self.frequencies)
+        more = 2 * (self.waves - self.frequencies) - 1  # for a periodic coordinate
+        self.width = d * (1 + 2 * self.frequencies) + more * len(self.periodic) + 2 * sum(self.cells)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, d) -> (n, width)."""
@@ -140,6 +152,10 @@ class StateFeatures(nn.Module):
         z = (x - self.centre) / self.scale
         angles = [math.pi * j * z for j in range(1, self.frequencies + 1)]
         parts = [z, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))]
+        if self.periodic:
+            parts[0], around = z[:, self.straight], z[:, self.periodic]
+            angles = [math.pi * j * around for j in range(self.frequencies + 1, self.waves + 1)]
+            parts += [wave for angle in angles for wave in (angle.sin(), angle.cos())]
         for i, n in enumerate(self.cells):
             edges, x_i = getattr(self, f"edges_{i}"), x[:, i].contiguous()
             cell = torch.bucketize(x_i, edges[1:-1])

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
@@ -15,17 +16,21 @@ FINEST = 4  # times as many cells are tried where walls ask for it
 
 class Table(nn.Module):
     """Functions of a state by their values at the centres of cells, linear between them. Cells in walls have the value
-    of the nearest free one.
+    of the nearest free one. In a periodic coordinate the first cell follows the last.
 
     grid: the cells, x: (m, d), the centres of the free ones.
     """
 
     def __init__(self, grid: Cells) -> None:
         super().__init__()
-        self.grid, domain, free = grid, grid.domain, grid.index >= 0
-        nearest = ndimage.distance_transform_edt(~free, return_distances=False, return_indices=True)
-        self.register_buffer("source", torch.from_numpy(grid.index[tuple(nearest)]), persistent=False)
-        for name, value in (("x", grid.x), ("lower", domain.lower), ("width", domain.upper - domain.lower)):
+        self.grid, domain, around = grid, grid.domain, np.array(grid.domain.periodic)
+        index = np.pad(grid.index, [(n, n) if p else (0, 0) for n, p in zip(grid.shape, around, strict=True)], "wrap")
+        nearest = ndimage.distance_transform_edt(index < 0, return_distances=False, return_indices=True)
+        kept = tuple(slice(n - 1, 2 * n + 1) if p else slice(None) for n, p in zip(grid.shape, around, strict=True))
+        source = index[tuple(nearest)][kept]  # with a cell more on both sides of a periodic coordinate
+        self.register_buffer("source", torch.from_numpy(np.ascontiguousarray(source)), persistent=False)
+        lower, width = domain.lower - around * grid.h, domain.upper - domain.lower + 2 * around * grid.h
+        for name, value in (("x", grid.x), ("lower", lower), ("width", width)):
             self.register_buffer(name, torch.as_tensor(value).float(), persistent=False)
 
     def forward(self, values: Tensor, z: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A bounded state space with walls, unfolded into the unit cube."""
 
+import math
 from collections.abc import Iterator
 from itertools import product
 
@@ -7,7 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfglib.games.base import constant
 from mfglib.games.domain import Domain
+
+GAP = 0.1  # of a ring: a population with a larger gap is fitted on an arc, another on the whole ring (decision F5)
+WAVES = 2  # of a periodic coordinate, for the networks that read it
 
 
 class Unfold:
@@ -17,10 +22,13 @@ class Unfold:
     (Ann. Math. Stat. 23, 1952) of the uniform law. A density p on the cube stands for p(u(x)) / volume on the free
     area, so that no density on the cube can put mass into a wall. The faces of the walls cut the box into cells, each
     free or not; within a cell the map is affine.
+
+    In a periodic coordinate 0 and 1 are one place of the cube too, the seam.
     """
 
     def __init__(self, domain: Domain) -> None:
-        walls, d = domain.walls, domain.state_dim
+        self.domain, walls, d = domain, domain.walls, domain.state_dim
+        self.periodic = domain.periodic
         self._edges = domain.edges
         self.shape = tuple(len(edges) - 1 for edges in self._edges)  # cells along each axis
         centre = np.stack(np.meshgrid(*[(e[1:] + e[:-1]) / 2 for e in self._edges], indexing="ij"), -1)[..., None, :]
@@ -86,8 +94,46 @@ class Unfold:
         return cells
 
     def width(self, k: int) -> int:
-        """Number of `features` of the first k coordinates."""
-        return 2 * sum(n for n in self.shape[:k] if n > 1)
+        """Number of `features` of the first k coordinates, and of `places` beyond k."""
+        return sum(self.periodic[:k]) * (2 * WAVES - 1) + 2 * sum(n for n in self.shape[:k] if n > 1)
+
+    def turned(self, u: Tensor, by: Tensor) -> Tensor:
+        """The periodic ones of the first k coordinates u: (..., k) of the cube, moved on by `by`: (..., k)."""
+        around = constant(self.periodic[: u.shape[-1]], u) > 0
+        return torch.where(around, (u + by).remainder(1), u)
+
+    def turn(self, u: Tensor) -> Tensor:
+        """By how much to turn populations u: (T, n, d) for the middle of the largest gap between their agents to be at
+        the seam: (T, d). 0 in coordinates that are not periodic, and where no gap is larger than `GAP`."""
+        places = u.sort(1).values
+        gaps = torch.cat([places[:, 1:], 1 + places[:, :1]], 1) - places
+        gap, which = gaps.max(1, keepdim=True)  # (T, 1, d)
+        middle = places.gather(1, which) + gap / 2
+        around = (constant(self.periodic, u) > 0) & (gap > GAP)
+        return torch.where(around, -middle, 0.0)[:, 0]
+
+    def box(self, u: Tensor) -> dict[str, Tensor]:
+        """The smallest box around populations u: (T, n, d) in the cube: its corner `loc` and size `scale`, (T, d) each;
+        where any coordinate is periodic after a `turn`, where one is without a large gap the whole of it."""
+        if not any(self.periodic):
+            loc = u.amin(1).clamp_max(1 - 1e-6)
+            return {"loc": loc, "scale": (u.amax(1) - loc).clamp_min(1e-6)}
+        turn = self.turn(u)
+        u = self.turned(u, turn[:, None])
+        loc = u.amin(1).clamp_max(1 - 1e-6)
+        scale = (u.amax(1) - loc).clamp_min(1e-6)
+        whole = (turn == 0) & (constant(self.periodic, u) > 0)
+        return {"loc": torch.where(whole, 0.0, loc), "scale": torch.where(whole, 1.0, scale), "turn": turn}
+
+    def places(self, v: Tensor) -> Tensor:
+        """What a network reads of the first k coordinates v: (..., k) in [0, 1]: from −1 to 1, or waves if periodic."""
+        if not any(self.periodic[: v.shape[-1]]):
+            return 2 * v - 1
+        read = []
+        for v_i, around in zip(v.unbind(-1), self.periodic, strict=False):
+            angles = [2 * math.pi * j * v_i for j in range(1, WAVES + 1)]
+            read += [w for a in angles for w in (a.sin(), a.cos())] if around else [2 * v_i - 1]
+        return torch.stack(read, -1)
 
     def features(self, u: Tensor) -> Tensor:
         """Of the first k coordinates u: (..., k): which cell along each axis that has several, one-hot, and the same
