@@ -1,9 +1,11 @@
 """Bounded state spaces: a box with walls, perhaps closed to a ring or a torus, and the one rule for what happens on
 contact."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,21 +151,22 @@ class Domain:
         lower, upper, low, high = self._as(x)
         lower, upper, low, high = lower[:, None], upper[:, None], low.T[..., None], high.T[..., None]
         around = self._around(x)[:, None] if any(self.periodic) else None
-        at, left = x.T.clone(), (displacement + torch.zeros_like(x)).T.clone()  # (d, n): long rows are fast
-        going = torch.arange(len(x), device=x.device)  # agents with a part of the move left
+        start, v = x.T.clone(), (displacement + torch.zeros_like(x)).T.clone()  # (d, g): long rows are fast
+        at, going = torch.empty_like(start), torch.arange(len(x), device=x.device)  # who has a part of the move left
         for _ in range(MAX_REFLECTIONS):
-            start, v = at[:, going], left[:, going]  # (d, g)
             end = start + v
             near = (torch.maximum(start, end)[:, None] > low) & (torch.minimum(start, end)[:, None] < high)
             still = v == 0
-            along = still.any(0) & ~still.all(0)  # an axis, and so perhaps a face
-            check = along | near.all(0).any(0) | ((end < lower) | (end > upper)).any(0)  # (g,)
+            along = _any(still) & ~_all(still)  # an axis, and so perhaps a face
+            check = along | _any(_all(near)) | _any((end < lower) | (end > upper))  # (g,)
             at[:, going] = torch.where(check, start, end)
             rest = check.nonzero()[:, 0]
             if not len(rest):
                 break
             going = going[rest]
-            at[:, going], left[:, going] = _first_contact(start[:, rest], v[:, rest], lower, upper, low, high, around)
+            start, v = _first_contact(start[:, rest], v[:, rest], lower, upper, low, high, around)
+        else:
+            at[:, going] = start
         return at.T.contiguous()
 
     def _as(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -187,6 +190,11 @@ def _periodic(value: Any, d: int) -> tuple[bool, ...]:
     return tuple(bool(v) for v in values)
 
 
+# Over the first dimension, which is short: one operation a row is faster than a reduction.
+_all, _any = partial(functools.reduce, torch.logical_and), partial(functools.reduce, torch.logical_or)
+_largest, _least = partial(functools.reduce, torch.maximum), partial(functools.reduce, torch.minimum)
+
+
 def _first_contact(
     start: Tensor, v: Tensor, lower: Tensor, upper: Tensor, low: Tensor, high: Tensor, around: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -200,9 +208,9 @@ def _first_contact(
     beside = torch.where((s < low) | (s > high), torch.inf, -torch.inf)
     enter = torch.where(u == 0, beside, (near - s) / u)
     leave = torch.where(u == 0, torch.inf, (far - s) / u)
-    to_wall = enter.amax(0)  # (m, g)
-    to_wall, wall = torch.where((to_wall >= 0) & (to_wall < leave.amin(0)), to_wall, torch.inf).min(0)
-    share = torch.minimum(to_edge.amin(0), to_wall).clamp(max=1)  # (g,), of the first contact
+    to_wall = _largest(enter)  # (m, g)
+    to_wall, wall = torch.where((to_wall >= 0) & (to_wall < _least(leave)), to_wall, torch.inf).min(0)
+    share = torch.minimum(_least(to_edge), to_wall).clamp(max=1)  # (g,), of the first contact
     # A coordinate that has not met a face yet stays before it, whatever the rounding.
     sign = v.sign()
     ahead = torch.where(enter >= share, near * sign[:, None], torch.inf).amin(1)
@@ -216,5 +224,5 @@ def _first_contact(
     if around is not None:
         end = torch.where(at_edge & around, torch.where(up, lower, upper), end)
         met = met & ~(at_edge & around)
-    inside = ((end[:, None] > low) & (end[:, None] < high)).all(0).any(0)  # by rounding, at a corner
+    inside = _any(_all((end[:, None] > low) & (end[:, None] < high)))  # by rounding, at a corner
     return torch.where(inside, start, end), (1 - share) * torch.where(met, -v, v)
