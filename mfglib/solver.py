@@ -15,12 +15,12 @@ from mfglib.arguments import checked
 from mfglib.certificates import COLUMNS, Certify, CertifyConfig
 from mfglib.checks import DivergenceError, integer
 from mfglib.fictitious_play import Step, fictitious_play
+from mfglib.files import read_table
 from mfglib.judge import certifiable, require_certifiable
 from mfglib.presets import Sizes, configured
 from mfglib.protocols import Average, BestResponse, Game, Policy, Population, PopulationModel
 from mfglib.recipes import Recipe, recipe_of
 from mfglib.runs.directory import RunDirectory
-from mfglib.runs.files import read_table
 from mfglib.runs.identity import modules_of, settings_of
 from mfglib.runs.replay import at_rest, recipe_in, steps
 from mfglib.runs.saved import Kept, kept_in, save

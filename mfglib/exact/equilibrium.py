@@ -27,8 +27,8 @@ from mfglib.exact.grid_learners import (
 )
 from mfglib.exact.tables import TablePolicy
 from mfglib.fictitious_play import fictitious_play
+from mfglib.files import replacing
 from mfglib.populations import CellPopulation
-from mfglib.runs.files import replacing
 from mfglib.schedules import AVERAGING, Steps
 from mfglib.seeds import Random
 

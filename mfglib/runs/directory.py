@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from mfglib.runs.files import DamagedFile, Parts, read_parts, read_table, write, write_parts, write_table
+from mfglib.files import DamagedFile, Parts, read_parts, read_table, write, write_parts, write_table
 from mfglib.trial import same_behaviour
 
 # What runs, and what measures them, write: all that `overwrite` deletes, the settings last.

@@ -10,11 +10,11 @@ from torch import nn
 
 from mfglib.arguments import checked
 from mfglib.fictitious_play import Step
+from mfglib.files import read_table
 from mfglib.learn.corrective import Corrective
 from mfglib.protocols import Game
 from mfglib.recipes import PARTS, Recipe
 from mfglib.runs.directory import read_learners, read_settings
-from mfglib.runs.files import read_table
 from mfglib.runs.identity import describe
 from mfglib.schedules import Steps
 from mfglib.seeds import Random
