@@ -15,6 +15,7 @@ from _table import report, row
 from mfglib.exact import grid_fictitious_play
 from mfglib.exact.methods import METHODS
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic, Market
+from mfglib.trial import separable
 
 CASES = {
     "beach bar, 100 cells": (BeachBar(), 100),
@@ -28,8 +29,10 @@ SHORT, LONG = 25, 100
 
 
 def of_method(name: str, method: str, iterations: int) -> list[dict]:
-    """The rows of one method in one game."""
+    """The rows of one method in one game; none if it is not for such games."""
     game, cells = CASES[name]
+    if method == "corrective" and not separable(game):
+        return []
     clock = {}
     play = grid_fictitious_play(
         game, iterations, method=method, cells=cells, every=SHORT,
