@@ -166,7 +166,7 @@ def test_callback_is_given_every_iterate_with_tables_of_its_own():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g: grid_fictitious_play(g, 3, start=3), "start: expected 0 without an initial policy, got 3"),
+        (lambda g: grid_fictitious_play(g, 3, start=3), "start: expected 0 without an initial_policy, got 3"),
         (lambda g: grid_fictitious_play(g, 3, start=-1), "start: expected an integer >= 0"),
         (lambda g: grid_fictitious_play(g, 3, initial_policy=3), "initial_policy: expected a policy"),
         (lambda g: grid_fictitious_play(g, 3, callback=3), "callback: expected None or a function, got 3"),

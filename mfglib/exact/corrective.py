@@ -43,7 +43,7 @@ class Corrective:
     tolerance: float = 1e-3
     """of the restricted game: what the best of its policies still gains, over the range of what they earn"""
     steps: int = 30
-    """at most, of a solution of the restricted game"""
+    """at most, of a solution of the restricted game (decision X5)"""
 
     def __post_init__(self) -> None:
         number("tolerance", self.tolerance, positive=True, at_most=1)

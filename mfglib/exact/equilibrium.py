@@ -227,7 +227,7 @@ def grid_fictitious_play(
     _require_callable(callback)
     chosen = method_of(method, temperature)
     if start and initial_policy is None:
-        raise ValueError(f"start: expected 0 without an initial policy, got {start}")
+        raise ValueError(f"start: expected 0 without an initial_policy, got {start}")
     grid, rows = _grid(game, cells), []
     first = _judge(grid, grid_evaluate(grid, still(grid)))
     begun = None if initial_policy is None else restated(grid, initial_policy)

@@ -136,7 +136,7 @@ class MirrorDescent:
     share: float | None = None
     """None for 0.04, with momentum 0.083 (decision X1)"""
     mixing: float = 0.01
-    """so that a policy to start from excludes no action for good; in (0, 1]"""
+    """so that a policy to start from excludes no action for good; in (0, 1] (decision X4)"""
 
     def __post_init__(self) -> None:
         for name in ("temperature", "share"):
