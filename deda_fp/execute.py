@@ -32,7 +32,7 @@ from deda_fp.freshness import (
     read,
     sources_hash,
 )
-from mfglib.runs.files import replacing
+from mfglib.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 

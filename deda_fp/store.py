@@ -26,9 +26,9 @@ from filelock import FileLock
 from deda_fp.batch import INFERENCE, RUNS, SEEDS, THEORY, learned_by, modules_of_learners, modules_of_run
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
+from mfglib.files import Parts
 from mfglib.presets import ALGORITHMS, resolve_preset
 from mfglib.runs.directory import iteration_of, newest, read_learners
-from mfglib.runs.files import Parts
 from mfglib.solver import Solution
 from mfglib.sources import ROOT, fingerprint, libraries, sources
 

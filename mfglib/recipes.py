@@ -4,15 +4,18 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from mfglib import presets
 from mfglib.arguments import checked
 from mfglib.checks import device_name, integer
 from mfglib.games.base import known_moves
 from mfglib.learn.corrective import Corrective
 from mfglib.learn.networks import NetworkConfig, Networks
-from mfglib.protocols import Game
+from mfglib.protocols import Game, Policy
+from mfglib.rollout import rollout
 from mfglib.schedules import Averaging, averaging_of, constant
-from mfglib.seeds import isolated
+from mfglib.seeds import Random, isolated, torch_defaults
 from mfglib.trial import check_game
 
 PARTS = ("best_response", "average", "population")
@@ -21,7 +24,8 @@ SCHEMES = {"corrective": Corrective, "mirror": lambda: constant(1.0)}  # averagi
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes the learners of a run: `wanted`, a name or an object for each of `PARTS`, and sizes by name."""
+    """What makes the learners of a run: `wanted`, a name or an object for each of `PARTS`, and sizes by name;
+    `initial_policy` is that of iteration 0, in the place of the average's first."""
 
     game: Game
     wanted: dict[str, Any]
@@ -29,6 +33,7 @@ class Recipe:
     sizes: presets.Sizes
     seed: int
     device: str
+    initial_policy: Policy | None = None
 
     def build(self) -> dict[str, Any]:
         """The three learners. A named one is given what its constructor asks for by name, of game, config, networks,
@@ -60,6 +65,7 @@ def recipe_of(
     preset: str | None = None,
     sizes: presets.Sizes | None = None,
     device: str = "cpu",
+    initial_policy: Policy | None = None,
     **wanted: Any,
 ) -> Recipe:
     """What `solve` would train for the same arguments, `wanted` being its best_response, average and population; the
@@ -75,11 +81,21 @@ def recipe_of(
     wanted = {part: others.get(it, it) if isinstance(it, str) else it for part, it in wanted.items()}
     preset = presets.resolve_preset("lecture") if preset is None else preset
     table = presets.sizes(preset, game, sizes, averaging=scheme)
-    return Recipe(
-        game,
-        wanted,
-        averaging,
-        table,
-        integer("seed", seed, at_least=0, at_most=None),
-        device_name("device", device),
-    )
+    seed, device = integer("seed", seed, at_least=0, at_most=None), device_name("device", device)
+    if initial_policy is not None:
+        _try(game, initial_policy, device)
+    return Recipe(game, wanted, averaging, table, seed, device, initial_policy)
+
+
+AGENTS = 64
+
+
+def _try(game: Game, policy: Policy, device: str) -> None:
+    """Raise TypeError or ValueError unless some agents can follow an initial policy."""
+    try:
+        with torch_defaults(), torch.no_grad():
+            play = rollout(game, policy, n=AGENTS, generator=Random(0, 0, device)("initial policy"), rewards=False)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise type(error)(f"initial_policy: expected one that agents of {game!r} can follow: {error}") from error
+    if not (play.x.isfinite().all() and play.a.isfinite().all()):
+        raise ValueError("initial_policy: expected finite actions, got others")

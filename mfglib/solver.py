@@ -4,8 +4,10 @@ import contextlib
 import copy
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,12 +17,12 @@ from mfglib.arguments import checked
 from mfglib.certificates import COLUMNS, Certify, CertifyConfig
 from mfglib.checks import DivergenceError, integer
 from mfglib.fictitious_play import Step, fictitious_play
+from mfglib.files import read_table
 from mfglib.judge import certifiable, require_certifiable
 from mfglib.presets import Sizes, configured
 from mfglib.protocols import Average, BestResponse, Game, Policy, Population, PopulationModel
 from mfglib.recipes import Recipe, recipe_of
 from mfglib.runs.directory import RunDirectory
-from mfglib.runs.files import read_table
 from mfglib.runs.identity import modules_of, settings_of
 from mfglib.runs.replay import at_rest, recipe_in, steps
 from mfglib.runs.saved import Kept, kept_in, save
@@ -64,7 +66,8 @@ class Solution:
         """The solution of `game` that `save` wrote.
 
         Args:
-            own: the objects of one's own that it was made with: best_response, average, population, averaging.
+            own: the objects of one's own that it was made with: best_response, average, population, averaging,
+                initial_policy.
 
         Raises ValueError if there is none, if it is one of another game, or without an object that it needs.
         """
@@ -93,6 +96,8 @@ def solve(
     certify: bool | None = None,
     progress: bool = True,
     device: str = "cpu",
+    initial_policy: Policy | None = None,
+    callback: Callable[[Step], Any] | None = None,
 ) -> Solution:
     """Approximate the mean field equilibrium of `game` by deep fictitious play.
 
@@ -117,13 +122,23 @@ def solve(
             it holds another run or a damaged one, unless `overwrite` (which deletes that, and no other files), or if
             another process writes to it.
         certify: measure exploitability at each iteration; None does so if an exact solver knows the game.
+        initial_policy: the policy of iteration 0, a warm start; None for the average's own, which is noise. The first
+            population is fitted to its agents, and the first row of `history` is of it: what is said relative to the
+            first exploitability is relative to this policy's. As ever, policy 0 is no part of the average, and networks
+            begin untrained. It is not stored: a run in a `directory` knows it by its class, tensors and actions, and
+            goes on, or is replayed, with the same one only.
+        callback: called with each iteration of this call, once it is stored: a `mfglib.fictitious_play.Step` that later
+            iterations leave alone, so that `steps.append` keeps them all. `mfglib.replay` yields those of a directory.
 
     Raises ValueError or TypeError for bad arguments, DivergenceError (naming iteration, learner and last good
     checkpoint) when a learner's numbers stop being finite.
     """
     integer("iterations", iterations, at_least=1)
     learning = dict(averaging=averaging, best_response=best_response, average=average, population=population)
+    learning["initial_policy"] = initial_policy
     recipe = recipe_of(game, algorithm, seed=seed, preset=preset, sizes=sizes, device=device, **learning)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected None or a function, got {callback!r}")
     if certify:
         require_certifiable(game)  # now, not after the first fit
     judge, certificate = None, None
@@ -131,13 +146,13 @@ def solve(
         judge = Certify(game, configured(CertifyConfig, recipe.sizes["certify"]), recipe.seed, recipe.device)
     learners = recipe.build()
     if directory is None:
-        return _solve(recipe, learners, judge, None, iterations, algorithm, progress)
+        return _solve(recipe, learners, judge, None, iterations, algorithm, progress, callback)
     if judge:
         code = fingerprint(["mfglib.certificates", *modules_of(game)])
         certificate = dict(config=asdict(judge.config), code=code)
     settings = settings_of(recipe, learners) | dict(algorithm=algorithm, certificate=certificate)
     with contextlib.closing(RunDirectory(directory, settings, iterations, overwrite=overwrite)) as run:
-        return _solve(recipe, learners, judge, run, iterations, algorithm, progress)
+        return _solve(recipe, learners, judge, run, iterations, algorithm, progress, callback)
 
 
 def _solve(
@@ -148,6 +163,7 @@ def _solve(
     iterations: int,
     name: str,
     progress: bool,
+    callback: Callable[[Step], Any] | None,
 ) -> Solution:
     state, rows = (run.state, run.rows) if run else ({}, [])
     if rows and (judge or len(rows) <= iterations) and run.certified != run.settings["certificate"]:
@@ -168,7 +184,7 @@ def _solve(
         learners["best_response"].faced = faced
     hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
     with tqdm(total=iterations, initial=max(0, len(rows) - 1), desc=name, **hidden) as bar:
-        loop = fictitious_play(*learners.values(), seed=recipe.seed, device=recipe.device, start=len(rows))
+        loop = _loop(recipe, learners, len(rows))
         for k in range(len(rows), iterations + 1):
             try:
                 step = next(loop)
@@ -179,6 +195,8 @@ def _solve(
                 raise DivergenceError(f"iteration {k}, {error}; last good checkpoint: {last}") from error
             if run:
                 run.save(learners, faced, rows)
+            if callback:
+                callback(at_rest(step))
             if k > 0:
                 bar.update()
             if math.isfinite(rows[-1]["exploitability"]):
@@ -186,6 +204,16 @@ def _solve(
     if run:
         run.finish(rows)
     return _solution(Kept(recipe, name, learners, faced), iterations, pd.DataFrame(rows))
+
+
+def _loop(recipe: Recipe, learners: dict[str, Any], start: int) -> Iterator[Step]:
+    """Fictitious play from iteration `start` on; an initial policy stands in for the average in iteration 0."""
+    options = dict(seed=recipe.seed, device=recipe.device)
+    if start == 0 and recipe.initial_policy is not None:
+        begun = learners | dict(average=SimpleNamespace(policy=recipe.initial_policy))
+        yield next(fictitious_play(*begun.values(), **options))
+        start = 1
+    yield from fictitious_play(*learners.values(), **options, start=start)
 
 
 def _solution(kept: Kept, iterations: int, history: pd.DataFrame) -> Solution:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typst
 
-from mfglib.runs.files import replacing
+from mfglib.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = {

@@ -7,6 +7,7 @@ import torch
 from mfglib.exact import grid_equilibrium, grid_fictitious_play, lq_equilibrium
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
+from mfglib.exact.methods import FictitiousPlay
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 
 GAMES = {
@@ -120,9 +121,57 @@ def test_average_is_in_occupancy():
     np.testing.assert_allclose(split[mixed], share[mixed], rtol=1e-9)
 
 
+# --- from a given policy, and every iterate
+
+
+@pytest.mark.parametrize("method", ["uniform", "linear", "search", "smoothed", "damped fixed point"])
+def test_going_on_from_an_iterate_is_never_having_stopped(method):
+    game, cells = GAMES["beach bar"]
+    scheme = dict(method=FictitiousPlay(temperature=0.1) if method == "smoothed" else method, cells=cells)
+    whole, half = (grid_fictitious_play(game, k, **scheme) for k in (6, 3))
+    rest = grid_fictitious_play(game, 3, initial_policy=half.policy, start=3, **scheme)
+    assert torch.equal(rest.policy.shares, whole.policy.shares) and rest.exploitability == whole.exploitability
+    assert rest.history["iteration"].tolist() == [3, 4, 5, 6] and rest.first == whole.first
+
+
+@each_game
+def test_an_equilibrium_is_found_at_once_from_itself_and_sooner_from_a_coarser_one(game, cells):
+    fine_cells = 2 * cells
+    coarse, fine = (grid_equilibrium(game, c, 0.01, progress=False) for c in (cells, fine_cells))
+    again = grid_equilibrium(game, fine_cells, 0.01, initial_policy=fine.policy, progress=False)
+    assert again.history["iteration"].tolist() == [20] and again.exploitability == fine.exploitability
+    assert torch.equal(again.policy.shares, fine.policy.shares) and again.first == fine.first
+    near = grid_equilibrium(game, fine_cells, 0.01, initial_policy=coarse.policy, progress=False)
+    assert near.exploitability <= 0.01 * near.first
+    assert near.history["cells"].unique().tolist() == [fine_cells]
+    assert near.history["exploitability"].iloc[0] < 0.2 * near.first
+
+
+def test_callback_is_given_every_iterate_with_tables_of_its_own():
+    game, cells = GAMES["beach bar"]
+    steps = []
+    play = grid_fictitious_play(game, 5, cells=cells, every=5, callback=steps.append)
+    assert [step.k for step in steps] == [0, 1, 2, 3, 4, 5] and {step.cells for step in steps} == {cells}
+    assert torch.equal(steps[-1].policy.shares, play.policy.shares) and steps[-1].value == play.value
+    for k, step in enumerate(steps):
+        alone = grid_fictitious_play(game, k, cells=cells, every=5)
+        assert torch.equal(step.policy.shares, alone.policy.shares)
+        assert torch.equal(step.population.mass, alone.population.mass)
+    steps.clear()
+    eq = grid_equilibrium(game, cells, 0.01, callback=steps.append, progress=False)
+    assert steps[-1].k == eq.history["iteration"].iloc[-1]
+    assert torch.equal(steps[-1].policy.shares, eq.policy.shares)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda g: grid_fictitious_play(g, 3, start=3), "start: expected 0 without an initial_policy, got 3"),
+        (lambda g: grid_fictitious_play(g, 3, start=-1), "start: expected an integer >= 0"),
+        (lambda g: grid_fictitious_play(g, 3, initial_policy=3), "initial_policy: expected a policy"),
+        (lambda g: grid_fictitious_play(g, 3, callback=3), "callback: expected None or a function, got 3"),
+        (lambda g: grid_equilibrium(g, 20, callback="print"), "callback: expected None or a function"),
+        (lambda g: grid_equilibrium(g, 20, method="newton"), "method: expected one of"),
         (lambda g: grid_fictitious_play(g, 3, method="newton"), "method: expected one of"),
         (lambda g: grid_fictitious_play(g, -1), "iterations: expected an integer >= 0"),
         (lambda g: grid_fictitious_play(g, 3, every=0), "every: expected an integer >= 1"),

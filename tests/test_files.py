@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tiny import GAME, assert_same, tiny
 
 from mfglib import replay, runs
+from mfglib.files import read_parts, write_parts, write_table
 from mfglib.runs import DamagedFile, RunDirectory, read_table
-from mfglib.runs.files import read_parts, write_parts, write_table
 from mfglib.schedules import Steps
 
 FILES = ["settings.json", "history.csv", "checkpoint-0001", "learners-0000", "learners-0001"]

@@ -24,6 +24,7 @@ from deda_fp import distances, finite
 from mfglib import best_response_gap, check_game, exploitability, recipes, replay, schedules, solve
 from mfglib.adapters import gym
 from mfglib.exact import (
+    corrective,
     grid_equilibrium,
     grid_fictitious_play,
     lq_best_response,
@@ -31,6 +32,7 @@ from mfglib.exact import (
     lq_fictitious_play,
     lq_gap,
     lq_moments,
+    methods,
 )
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import Grid
@@ -92,7 +94,8 @@ def calls():
     table = {
         "mfglib.solve": (
             solve,
-            dict(game=GAME, algorithm="deda-fp", averaging="uniform", seed=0, device="cpu", **SIZES),
+            dict(game=GAME, algorithm="deda-fp", averaging="uniform", seed=0, device="cpu", **SIZES)
+            | dict(initial_policy=eq.policy),
         ),
         "mfglib.exploitability": (exploitability, dict(game=BAR, policy=still, cells=20, n=200, seed=0, device="cpu")),
         "mfglib.best_response_gap": (
@@ -150,12 +153,21 @@ def calls():
         "mfglib.exact.lq_fictitious_play": (lq_fictitious_play, dict(game=GAME, iterations=2, averaging="uniform")),
         "mfglib.exact.grid_equilibrium": (
             grid_equilibrium,
-            dict(game=BAR, cells=20, tolerance=0.1, iterations=50, progress=False),
+            dict(game=BAR, cells=20, tolerance=0.2, iterations=50, progress=False)
+            | dict(method="momentum", initial_policy=still),
         ),
         "mfglib.exact.grid_fictitious_play": (
             grid_fictitious_play,
-            dict(game=BAR, iterations=2, method="smoothed", temperature=0.1, cells=20, every=1),
+            dict(game=BAR, iterations=2, method="smoothed", temperature=0.1, cells=20, every=1)
+            | dict(initial_policy=still, start=1),
         ),
+        "mfglib.exact.methods.FictitiousPlay": (methods.FictitiousPlay, dict(averaging="linear", temperature=0.1)),
+        "mfglib.exact.methods.FixedPoint": (methods.FixedPoint, dict(damping=0.5)),
+        "mfglib.exact.methods.MirrorDescent": (
+            methods.MirrorDescent,
+            dict(momentum=True, temperature=0.1, share=0.1, mixing=0.1),
+        ),
+        "mfglib.exact.corrective.Corrective": (corrective.Corrective, dict(tolerance=0.1, steps=3)),
         "mfglib.rollout.rollout": (
             rollout,
             dict(

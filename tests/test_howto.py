@@ -1,5 +1,7 @@
 """The how-tos: their code blocks run in order, and what they promise holds."""
 
+import json
+import math
 import re
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from mfglib import replay, solve
+from mfglib.exact.methods import METHODS
 from mfglib.games import BeachBar, LinearQuadratic
 
 HOWTO = Path(__file__).resolve().parents[1] / "docs/howto"
@@ -79,3 +82,20 @@ def test_another_learner_does_not_go_on_with_a_run(case, tmp_path):
         solve(game, iterations=2, **options, **learners(tries=61))
     with pytest.raises(ValueError, match="best_response: expected the object that the run was made with"):
         replay(game, tmp_path / "run")
+
+
+def test_the_table_of_exact_methods_is_that_of_the_benchmark():
+    file = HOWTO.parents[1] / "figures/data/exact_methods_benchmark.json"
+    value = {row["measure"]: row["value"] for row in json.loads(file.read_text(encoding="utf-8"))}
+    head, _, *lines = re.findall(r"^\|(.*)\|$", (HOWTO / "exact.md").read_text(encoding="utf-8"), re.M)
+    games = [name.strip() for name in head.split("|")[1:]]
+    assert [line.split("|")[0].strip(' `"') for line in lines] == list(METHODS)
+    for method, line in zip(METHODS, lines, strict=True):
+        for game, cell in zip(games, line.split("|")[1:], strict=True):
+            names = (
+                f"{game}, {method}: {what}"
+                for what in ("after 25 iterations", "after 100 iterations", "100 iterations")
+            )
+            short, long, seconds = (value.get(name, math.nan) for name in names)
+            wanted = "does not apply" if math.isnan(long) else f"{short:.2g} / {long:.2g} ({seconds:.2g} s)"
+            assert cell.strip() == wanted, (game, method)

@@ -10,7 +10,7 @@ from mfglib import exploitability, replay, solve
 from mfglib.exact import grid_equilibrium, lq_best_response, lq_equilibrium, lq_fictitious_play
 from mfglib.exact.dynamic_programming import grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.grid_learners import still
+from mfglib.exact.responses import still
 from mfglib.exact.tables import TablePolicy
 from mfglib.games import BeachBar, LinearQuadratic, Market, check_game
 from mfglib.learn.agents import SimulatedAgents

@@ -10,17 +10,31 @@ from helpers import gen
 
 from mfglib import exploitability, replay, solve
 from mfglib.exact import grid_fictitious_play
+from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.grid_learners import OwnCrowd
 from mfglib.fictitious_play import fictitious_play
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.learn.candidates import ahead
 from mfglib.learn.mirror import LastResponse, Mirror, MirrorConfig, MirrorValues
 from mfglib.learn.table import table_of
 from mfglib.policies import NoisePolicy
-from mfglib.populations import Particles
+from mfglib.populations import CellPopulation, Particles
+from mfglib.protocols import TensorState
 from mfglib.recipes import recipe_of
 from mfglib.seeds import Random, torch_defaults
+
+
+class OwnCrowd(TensorState, CellPopulation):
+    """The population that a policy makes, pushed forward on a grid."""
+
+    def __init__(self, grid):
+        super().__init__(grid, grid.initial[None])
+
+    def fit(self, policy, k, random):
+        own = grid_evaluate(self.grid, policy).population
+        super().__init__(self.grid, own.mass, actions=own.actions)
+        return {}
+
 
 BAR, ROOMS = BeachBar(horizon=3), FourRooms(horizon=3)
 

@@ -28,7 +28,9 @@ def blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.S)
 
 
-@pytest.fixture(scope="module", params=["README.md", "docs/howto/own_game.md", "docs/howto/use.md"])
+@pytest.fixture(
+    scope="module", params=["README.md", "docs/howto/own_game.md", "docs/howto/use.md", "docs/howto/exact.md"]
+)
 def page(request, tmp_path_factory):
     """A page with the names that its code blocks define, run in their order in an empty folder."""
     names: dict = {}
@@ -53,6 +55,11 @@ def test_all_code_runs_in_its_order(page):
         )
         density = truth.population.density(game.horizon)
         assert density[:25].argmax() in range(7, 13) and density[25:].argmax() in range(12, 18)  # at the stalls
+    elif name == "docs/howto/exact.md":
+        assert names["fine"].history["iteration"].iloc[0] == 20 and len(names["steps"]) == 21
+        assert names["solution"].history["exploitability"][0] < 0.01 * names["fine"].first
+        whole = names["grid_fictitious_play"](names["bar"], 20, cells=50, every=20)
+        assert names["rest"].exploitability == whole.exploitability
     else:
         assert names["x"].shape == (1_000_000, 2)
         game = names["LinearQuadratic"]()

@@ -14,7 +14,7 @@ from deda_fp.view.panel import Panel, choice, row_of_axes, slider, whole
 from mfglib.exact import LQEquilibrium, lq_equilibrium, lq_fictitious_play
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.grid_learners import GridResponse
+from mfglib.exact.responses import best_response
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic
 from mfglib.judge import exploitability
 from mfglib.policies import AffinePolicy
@@ -22,7 +22,7 @@ from mfglib.populations import CellPopulation, Particles
 from mfglib.protocols import Exploitability, Population
 from mfglib.rollout import rollout
 from mfglib.schedules import constant
-from mfglib.seeds import Random, generator
+from mfglib.seeds import generator
 
 # --- 00: the equilibrium
 
@@ -161,10 +161,9 @@ def beach_explorer(crowd: CellPopulation, game: BeachBar | None = None) -> Panel
         changed = copy.copy(game)
         changed.c_m = c_m
         other = Grid(changed, len(x))
-        learner = GridResponse(other, tau)
-        learner.fit(CellPopulation(other, crowd.mass), 1, Random(0, 1))
-        played = grid_evaluate(other, learner.policy, CellPopulation(other, crowd.mass))
-        mean = (learner.policy.shares.double() @ grid.actions)[..., 0].numpy()
+        policy = best_response(other, CellPopulation(other, crowd.mass), tau)
+        played = grid_evaluate(other, policy, CellPopulation(other, crowd.mass))
+        mean = (policy.shares.double() @ grid.actions)[..., 0].numpy()
         density = np.stack([played.population.density(t) for t in range(game.horizon + 1)])
         return density, np.vstack([mean, np.full(len(x), np.nan)]), played.value
 

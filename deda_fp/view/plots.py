@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from deda_fp.view.provenance import as_list, provenance
-from mfglib.runs.files import replacing
+from mfglib.files import replacing
 from mfglib.sources import ROOT
 
 PALETTE = sns.color_palette("colorblind")  # told apart with every common colour blindness

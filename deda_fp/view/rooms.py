@@ -21,9 +21,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from deda_fp.view import plots
+from mfglib.files import replacing
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
-from mfglib.runs.files import replacing
 
 WALL = "0.3"
 RANGE = (0.03, 30.0)  # of densities in colour, in units of the uniform law: a start in one corner exceeds it

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,20 @@ from mfglib.arguments import checked
 from mfglib.checks import integer, number
 from mfglib.exact.dynamic_programming import Evaluation, grid_best_response, grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.grid_learners import (
-    GridResponse,
-    LastResponse,
-    MirrorResponse,
-    OccupancyAverage,
-    OwnCrowd,
-    backward,
-    still,
-)
+from mfglib.exact.methods import Method, MirrorDescent, Search, method_of
+from mfglib.exact.responses import backward, still
+from mfglib.exact.restated import restated
 from mfglib.exact.tables import TablePolicy
-from mfglib.fictitious_play import fictitious_play
+from mfglib.files import replacing
 from mfglib.populations import CellPopulation
-from mfglib.runs.files import replacing
-from mfglib.schedules import AVERAGING, Steps
-from mfglib.seeds import Random
+from mfglib.protocols import Policy
 
-METHODS = ("uniform", "linear", "search", "smoothed", "mirror descent", "momentum")
 CELLS = {1: 400, 2: 40}  # along the longest side
 COARSEST = {1: 100, 2: 20}
 CHECK_EVERY = 5  # iterations from one look at the exploitability to the next
 CERTIFY_EVERY = 25  # and at least from one certificate to the next, which looks between the lattice's actions too
 STALLED = 4  # certificates without progress after which a coarser grid is left
 INHERITED = 20  # iterations that the start from a coarser grid counts for: more would keep its errors for longer
-# Temperatures in units of the first exploitability, for rewards of any scale: in between those that are slow and those
-# that do not converge (decision X1).
-TEMPERATURE = {"smoothed": 0.01, "mirror descent": 0.04, "momentum": 0.083}
 
 
 @dataclass(frozen=True)
@@ -92,6 +80,17 @@ class GridEquilibrium:
         return cls(policy, play.population, *numbers, history)
 
 
+@dataclass(frozen=True)
+class GridStep:
+    """Iterate k on a grid of `cells` along the longest side: a policy, its own population μ^π, and J(π, μ^π)."""
+
+    cells: int
+    k: int
+    policy: TablePolicy
+    population: CellPopulation
+    value: float
+
+
 @checked
 def grid_equilibrium(
     game: Any,
@@ -99,6 +98,9 @@ def grid_equilibrium(
     tolerance: float = 0.001,
     *,
     iterations: int = 400,
+    method: str | Method | None = None,
+    initial_policy: Policy | None = None,
+    callback: Callable[[GridStep], Any] | None = None,
     progress: bool = True,
 ) -> GridEquilibrium:
     """The equilibrium of a bounded game on a grid, up to exploitability <= tolerance · that of never acting.
@@ -110,19 +112,29 @@ def grid_equilibrium(
 
     Below 0.1% certificates see that actions are on a lattice: in 4-rooms on 40 cells that costs 0.05%.
 
+    Args:
+        method: one of `grid_fictitious_play`, by its name or as an object, in the place of these two.
+        initial_policy: iteration 0 on the finest grid, instead of never acting or of coarse grids: any policy, as
+            `mfglib.exact.restated` reads it, such as that of another equilibrium, on as many cells or others. It counts
+            for 20 iterations. Tolerance and `first` stay relative to never acting.
+        callback: called with each iterate, a `GridStep`; `steps.append` keeps them all, each with tables of its own.
+
     Raises as `mfglib.exact.grid.Grid`, ValueError for bad arguments, and ArithmeticError with the exploitability that
     was reached if that is above the tolerance.
     """
     if not 0 < number("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance: expected a share of the first exploitability in (0, 1), got {tolerance!r}")
     integer("iterations", iterations, at_least=1)
+    _require_callable(callback)
+    chosen = None if method is None else method_of(method)
     hidden = {} if progress else {"disable": True}  # so that the environment variable TQDM_DISABLE counts too
     with tqdm(desc="equilibrium on a grid", unit="iteration", **hidden) as bar:
-        grids, found, rows = _levels(game, cells), None, []
-        method, share = _best_method(grids[0])
-        for grid in grids if method == "search" else grids[-1:]:
-            found = _settled(grid, method, share, found, tolerance, iterations, grid is grids[-1], bar)
-            rows += found.history.to_dict("records")
+        grids, rows, policy = _levels(game, cells), [], initial_policy
+        chosen = chosen or _best_method(grids[0])
+        for grid in grids if policy is None and getattr(chosen, "refines", False) else grids[-1:]:
+            start = None if policy is None else restated(grid, policy)
+            found = _settled(grid, chosen, start, tolerance, iterations, grid is grids[-1], bar, callback)
+            policy, rows = found.policy, rows + found.history.to_dict("records")
     if found.exploitability > tolerance * found.first:
         raise ArithmeticError(
             f"no equilibrium within {iterations} iterations: exploitability {found.exploitability:.4g}, "
@@ -132,29 +144,29 @@ def grid_equilibrium(
     return dataclasses.replace(found, history=pd.DataFrame(rows))
 
 
-# Tried on the coarsest grid: a method, and its temperature in units of the first exploitability.
-CANDIDATES = (("search", 0.0), ("momentum", TEMPERATURE["momentum"]), ("momentum", 4 * TEMPERATURE["momentum"]))
+# Tried on the coarsest grid.
+CANDIDATES = (Search(), MirrorDescent(momentum=True), MirrorDescent(momentum=True, share=4 * 0.083))
 TRIED = 10  # iterations
 
 
-def _best_method(grid: Grid) -> tuple[str, float]:
+def _best_method(grid: Grid) -> Method:
     """The candidate that is least exploitable after some iterations."""
-    first = _judge(grid, grid_evaluate(grid, still(grid)))
-    gaps = []
-    for method, share in CANDIDATES:
-        *_, (_, _, play) = itertools.islice(_fictitious_play(grid, method, share * first), TRIED + 1)
+    first, gaps = _judge(grid, grid_evaluate(grid, still(grid))), []
+    for method in CANDIDATES:
+        *_, (_, _, play) = itertools.islice(_iterates(grid, method, None, 0, first), TRIED + 1)
         gaps.append(_lattice_gap(grid, play))
     return CANDIDATES[gaps.index(min(gaps))]
 
 
 def _settled(
-    grid: Grid, method: str, share: float, start: GridEquilibrium | None, tolerance: float, iterations: int,
-    last: bool, bar: Any,
+    grid: Grid, method: Method, start: TablePolicy | None, tolerance: float, iterations: int, last: bool, bar: Any,
+    callback: Callable[[GridStep], Any] | None,
 ) -> GridEquilibrium:  # fmt: skip
     """The first iterate on one grid that is certified to the tolerance, or the one at which there is no more to gain,
     or no iteration left."""
     first, begin = _judge(grid, grid_evaluate(grid, still(grid))), 0 if start is None else INHERITED
-    policies, rows, gaps = _fictitious_play(grid, method, share * first, start and start.policy), [], []
+    rows, gaps = [], []
+    policies = _iterates(grid, method, start, begin, first, callback)
     for k, policy, play in itertools.islice(policies, iterations + 1):  # noqa: B007 (the last is kept)
         bar.update()
         if k < begin + iterations and (
@@ -176,72 +188,69 @@ def grid_fictitious_play(
     game: Any,
     iterations: int,
     *,
-    method: str = "uniform",
+    method: str | Method = "uniform",
     temperature: float | None = None,
     cells: int | None = None,
     every: int = 1,
+    initial_policy: Policy | None = None,
+    start: int = 0,
+    callback: Callable[[GridStep], Any] | None = None,
 ) -> GridEquilibrium:
-    """Exact fictitious play from the policy that never acts, on a grid of `cells` along the longest side.
+    """`iterations` of an exact method from the policy that never acts, on a grid of `cells` along the longest side.
 
     Averages are taken in occupancy: in each cell, the average policy weighs best responses by the mass that they bring
     there. Its population is always its own, pushed forward, also where the population moves its agents.
 
     Args:
-        method: how iterate k comes from the one before and its exact best response. "uniform": steps 1/k. "linear":
-            2/(k+1). "search": until the best response gains nothing any more. "smoothed": 1/k, with best responses to
-            rewards −(τ/k) log(π(a|x) · number of actions) on top of the game's. "mirror descent": no average,
-            π ∝ exp Σ_k Q_k / (τ √k), with Q_k of the policy before (Perolat et al., arXiv 2103.00623). "momentum": the
-            same with Nesterov's momentum (`mfglib.exact.grid_learners.MirrorResponse`), which is the fastest where
-            agents avoid each other.
+        method: how iterate k comes from the one before and its exact best response, an object of
+            `mfglib.exact.methods` or its name there (docs/howto/exact.md says which converges where):
+            "uniform": steps 1/k. "linear": 2/(k+1). "search": until the best response gains nothing any more.
+            "corrective": weights of an equilibrium between the best responses so far. "damped fixed point": 1/2.
+            "smoothed": 1/k, with best responses to rewards −(τ/k) log(π(a|x) · number of actions) on top of the game's.
+            "mirror descent": no average, π ∝ exp Σ_k Q_k / (τ √k), with Q_k of the policy before (Perolat et al.,
+            arXiv 2103.00623). "momentum": the same with Nesterov's momentum, which is the fastest where agents avoid
+            each other. One's own is any object with `init` and `step` (`mfglib.exact.methods.Method`).
         temperature: τ > 0 of the last three, in units of reward; None: 0.01, 0.04 or 0.083 of the first exploitability.
         every: iterations from one row of `history` to the next; the first and the last are always there.
+        initial_policy: the policy of the first iteration instead of never acting: any policy, as
+            `mfglib.exact.restated` reads it, such as that of an equilibrium on as many cells or others. `first` is that
+            of never acting all the same.
+        start: the number of the first iteration, k: an average counts `initial_policy` for so many. With 0, steps of
+            1/1 forget it, but for the best response to it.
+        callback: called with each iterate, a `GridStep`; `steps.append` keeps them all, each with tables of its own.
 
     Raises as `mfglib.exact.grid.Grid`, and ValueError for bad arguments.
     """
     integer("iterations", iterations, at_least=0)
     integer("every", every, at_least=1)
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {METHODS}, got {method!r}")
-    if temperature is not None:
-        number("temperature", temperature, positive=True)
-        if method not in TEMPERATURE:
-            raise ValueError(f"temperature: expected None for method {method!r}, got {temperature!r}")
-    grid = _grid(game, cells)
+    integer("start", start, at_least=0)
+    _require_callable(callback)
+    chosen = method_of(method, temperature)
+    if start and initial_policy is None:
+        raise ValueError(f"start: expected 0 without an initial_policy, got {start}")
+    grid, rows = _grid(game, cells), []
     first = _judge(grid, grid_evaluate(grid, still(grid)))
-    if temperature is None:
-        temperature = TEMPERATURE.get(method, 0.0) * first
-    rows = []
-    policies = _fictitious_play(grid, method, temperature)
+    begun = None if initial_policy is None else restated(grid, initial_policy)
+    policies = _iterates(grid, chosen, begun, start, first, callback)
     for k, policy, play in itertools.islice(policies, iterations + 1):  # noqa: B007 (the last is kept)
-        if k % every == 0 or k == iterations:
+        if (k - start) % every == 0 or k == start + iterations:
             gap = _judge(grid, play)
             rows.append(_row(grid, k, gap, play))
     return GridEquilibrium(policy, play.population, play.value, gap, first, pd.DataFrame(rows))
 
 
-def _fictitious_play(
-    grid: Grid, method: str, temperature: float, start: TablePolicy | None = None
-) -> Iterator[tuple[int, TablePolicy, Evaluation]]:
-    """k, the k-th average policy and its evaluation, for k = 0, 1, ...; `start` counts for the first INHERITED."""
-    policy, begin = (still(grid), 0) if start is None else (_prolonged(start, grid), INHERITED)
-    crowd = OwnCrowd(grid)
-    crowd.fit(policy, begin, Random(0, begin))
-    yield begin, policy, crowd.evaluation
-    schedule = None if method == "search" else Steps(method if method in AVERAGING else "uniform")
-    response, average = GridResponse(grid, temperature), OccupancyAverage(policy, schedule)
-    if method in ("mirror descent", "momentum"):
-        response, average = MirrorResponse(grid, temperature, method == "momentum"), LastResponse(policy)
-    for step in fictitious_play(response, average, crowd, start=begin + 1):
-        yield step.k, step.policy, step.population.evaluation
-
-
-def _prolonged(policy: TablePolicy, grid: Grid) -> TablePolicy:
-    """A coarser grid's policy on `grid`: in each cell, that of the cell around it, with the nearest actions."""
-    coarse = policy.grid
-    nearest = torch.cdist(coarse.actions, grid.actions).argmin(1)
-    probabilities = torch.zeros(len(policy.shares), len(grid.x), len(grid.actions), dtype=torch.float64)
-    probabilities.index_add_(2, nearest, policy.shares[:, coarse.cell(grid.x)])
-    return TablePolicy.on_lattice(grid, probabilities)
+def _iterates(
+    grid: Grid, method: Method, start: TablePolicy | None, begin: int, first: float,
+    callback: Callable[[GridStep], Any] | None = None,
+) -> Iterator[tuple[int, TablePolicy, Evaluation]]:  # fmt: skip
+    """k, the k-th policy and its evaluation, for k = begin, begin + 1, ..."""
+    policy, memory = still(grid) if start is None else start, method.init(grid, start, first)
+    for k in itertools.count(begin):
+        play = grid_evaluate(grid, policy)
+        if callback:
+            callback(GridStep(int(max(grid.shape)), k, policy, play.population, play.value))
+        yield k, policy, play
+        policy, memory = method.step(grid, memory, k + 1, policy, play)
 
 
 def _judge(grid: Grid, play: Evaluation) -> float:
@@ -251,6 +260,11 @@ def _judge(grid: Grid, play: Evaluation) -> float:
 def _lattice_gap(grid: Grid, play: Evaluation) -> float:
     """`_judge` with best responses on the lattice of actions, which is lower and much faster."""
     return backward(grid, play.population, lambda t, q: q.amax(1)) - play.value
+
+
+def _require_callable(callback: Any) -> None:
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected None or a function, got {callback!r}")
 
 
 def _row(grid: Grid, k: int, gap: float, play: Evaluation) -> dict[str, Any]:

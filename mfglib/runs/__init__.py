@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = on_demand(
     __name__,
     {
         "mfglib.runs.directory": "RunDirectory learners_file read_settings",
-        "mfglib.runs.files": "DamagedFile read_table replacing write write_table",
+        "mfglib.files": "DamagedFile read_table replacing write write_table",
         "mfglib.runs.identity": "describe",
         "mfglib.runs.packed": "pack",
     },

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from mfglib.runs.files import DamagedFile, Parts, read_parts, read_table, write, write_parts, write_table
+from mfglib.files import DamagedFile, Parts, read_parts, read_table, write, write_parts, write_table
+from mfglib.runs.identity import same_policy
 from mfglib.trial import same_behaviour
 
 # What runs, and what measures them, write: all that `overwrite` deletes, the settings last.
@@ -157,6 +158,8 @@ class RunDirectory:
 def _same(name: str, found: Any, wanted: Any) -> bool:
     if name == "behaviour" and isinstance(found, dict):  # of the game, in numbers that are rounded
         return same_behaviour(found, wanted)
+    if name == "initial_policy":
+        return same_policy(found, wanted)
     return found == wanted
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import operator
 import re
 import sysconfig
 import textwrap
@@ -11,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from mfglib.policies import sampler
 from mfglib.recipes import Recipe
+from mfglib.seeds import Random, torch_defaults
 from mfglib.sources import PACKAGES, fingerprint, libraries, remember, sources
-from mfglib.trial import behaviour
+from mfglib.trial import behaviour, same_behaviour
 
 remember()  # what runs is what was read now, whatever is edited since
 
@@ -22,6 +26,7 @@ remember()  # what runs is what was read now, whatever is edited since
 def settings_of(recipe: Recipe, learners: dict[str, Any]) -> dict[str, Any]:
     """What a run directory must match to go on: the game, the learners, the code that they use, and the versions of the
     libraries that this code imports."""
+    policy = recipe.initial_policy
     modules = ["mfglib.fictitious_play", *modules_of(recipe.game, *learners.values(), recipe.averaging)]
     return dict(
         game=describe(recipe.game),
@@ -34,6 +39,7 @@ def settings_of(recipe: Recipe, learners: dict[str, Any]) -> dict[str, Any]:
         device=recipe.device,
         code=fingerprint(modules, texts=[textwrap.dedent(inspect.getsource(Recipe.build))]),
         libraries=libraries(sources(modules)),
+        **({} if policy is None else dict(initial_policy=describe_policy(recipe.game, policy, recipe.device))),
     )
 
 
@@ -49,14 +55,42 @@ def describe_learner(learner: object) -> dict[str, Any]:
     kind, config = type(learner), getattr(learner, "config", None)
     plain = {n: v for n, v in vars(learner).items() if isinstance(v, (*PLAIN, tuple)) and n[0] != "_"}
     plain.pop("training", None)  # of any nn.Module
-    own = [k for k in kind.__mro__ if k.__module__.split(".")[0] not in (*PACKAGES, "torch", "builtins", "typing")]
-    members = {name: getattr(f, "fget", f) for k in reversed(own) for name, f in vars(k).items()}
     return {
         "class": f"{kind.__module__}:{kind.__qualname__}",
         "config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else None,
         "attributes": {name: _jsonable(value) for name, value in plain.items()},
-        "methods": _digest({name: _source(f) for name, f in members.items() if callable(f)}),
+        "methods": _methods(kind),
     }
+
+
+def describe_policy(game: Any, policy: Any, device: str = "cpu") -> dict[str, Any]:
+    """A policy that a run begins from, which is not stored, but must be the same for the run to go on: its class, a
+    hash of its tensors, one of its methods if it is not one of this project's, and what it does (`behaviour`): random
+    projections of actions at some states, at each time, as `mfglib.trial.behaviour` has them of games."""
+    kind, random = type(policy), Random(0, 0, device)
+    tensors = policy.state_dict() if isinstance(policy, nn.Module) else getattr(policy, "__dict__", {})
+    with torch_defaults(), torch.no_grad():
+        x, draw = game.initial(AGENTS, random("states")).float(), random("actions")
+        x = torch.cat([x, x + torch.randn(x.shape, generator=random("further"), device=x.device)])
+        if getattr(game, "domain", None) is not None:
+            x = game.domain.uniform(AGENTS, random("everywhere")).float()
+        act = sampler(policy.episode(len(x), draw) if hasattr(policy, "episode") else policy, draw)
+        weights = torch.randn(game.horizon, len(x), game.action_dim, generator=random("weights"), device=x.device)
+        terms = [weight * act(t, x) for t, weight in enumerate(weights)]
+    return {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "tensors": _digest({n: _hashed(v) for n, v in tensors.items() if isinstance(v, torch.Tensor)}),
+        "methods": _methods(kind),
+        "behaviour": {f"{t}": [float(v.double().sum()), float(v.double().abs().sum())] for t, v in enumerate(terms)},
+    }
+
+
+def same_policy(one: Any, other: Any) -> bool:
+    """Whether two descriptions are those of one policy, but for rounding on another processor."""
+    if one is None or other is None:
+        return one is other
+    rest = ({name: value for name, value in d.items() if name != "behaviour"} for d in (one, other))
+    return operator.eq(*rest) and same_behaviour(one["behaviour"], other["behaviour"])
 
 
 def describe(game: object) -> dict[str, Any]:
@@ -70,7 +104,21 @@ def describe(game: object) -> dict[str, Any]:
     return {"class": type(game).__qualname__, "methods": _digest(methods), **values, **private}
 
 
+AGENTS = 256  # whose actions say what a policy does
 LARGE = 1000  # entries of an array that is not written out, but hashed
+
+
+def _methods(kind: type) -> str:
+    """A hash of the methods of a class, those of its bases included, as far as they are not this project's."""
+    own = [k for k in kind.__mro__ if k.__module__.split(".")[0] not in (*PACKAGES, "torch", "builtins", "typing")]
+    members = {name: getattr(f, "fget", f) for k in reversed(own) for name, f in vars(k).items()}
+    return _digest({name: _source(f) for name, f in members.items() if callable(f)})
+
+
+def _hashed(value: torch.Tensor) -> str:
+    """Shape and entries of a tensor, each repeated one once."""
+    once = value.detach()[tuple(slice(None, None if step else 1) for step in value.stride())]
+    return f"{tuple(value.shape)} {hashlib.blake2b(once.cpu().contiguous().numpy().tobytes()).hexdigest()}"
 
 
 def _digest(texts: dict[str, str]) -> str:

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from mfglib.files import Parts, read_table, write, write_parts, write_table
 from mfglib.runs.directory import learners_file, read_learners, read_settings
-from mfglib.runs.files import Parts, read_table, write, write_parts, write_table
 
 
 def pack(directory: Path, destination: Path, *, learners: bool = True) -> None:

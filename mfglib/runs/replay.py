@@ -10,12 +10,12 @@ from torch import nn
 
 from mfglib.arguments import checked
 from mfglib.fictitious_play import Step
+from mfglib.files import read_table
 from mfglib.learn.corrective import Corrective
 from mfglib.protocols import Game
 from mfglib.recipes import PARTS, Recipe
 from mfglib.runs.directory import read_learners, read_settings
-from mfglib.runs.files import read_table
-from mfglib.runs.identity import describe
+from mfglib.runs.identity import describe, describe_policy, same_policy
 from mfglib.schedules import Steps
 from mfglib.seeds import Random
 from mfglib.trial import behaviour, same_behaviour
@@ -27,7 +27,8 @@ def replay(game: Game, directory: str | Path, **own: Any) -> Iterator[Step]:
     population before, not losses. Simulated agents are simulated again.
 
     Args:
-        own: the objects of one's own that the run was made with: best_response, average, population, averaging.
+        own: the objects of one's own that the run was made with: best_response, average, population, averaging,
+            initial_policy.
 
     Raises ValueError if there is no such run, if it is one of another game, or a packed one (`mfglib.runs.pack`), or
     without an object that it needs;
@@ -58,7 +59,12 @@ def recipe_in(game: Game, directory: Path, own: dict[str, Any]) -> tuple[Recipe,
     averaging = own.get("averaging") or kind(**settings["averaging"]["attributes"])
     sizes = {settings["wanted"][part]: learners[part]["config"] for part in PARTS}
     sizes["networks"] = settings["networks"]
-    return Recipe(game, wanted, averaging, sizes, settings["seed"], settings["device"]), length
+    policy, began = own.get("initial_policy"), settings.get("initial_policy")
+    if began and policy is None:
+        raise ValueError(f"initial_policy: expected the one that the run was made with, a {began['class']}")
+    if not same_policy(began, None if policy is None else describe_policy(game, policy, settings["device"])):
+        raise ValueError(f"initial_policy: expected the one that the run was made with, if any, got {policy!r}")
+    return Recipe(game, wanted, averaging, sizes, settings["seed"], settings["device"], policy), length
 
 
 def steps(recipe: Recipe, directory: Path, iterations: int, first: int = 0) -> Iterator[Step]:
@@ -70,11 +76,13 @@ def steps(recipe: Recipe, directory: Path, iterations: int, first: int = 0) -> I
         stored = read_learners(directory, k, recipe.device)
         for part, learned in stored.items():
             learners[part].load(learned)
+        begun = k == 0 and recipe.initial_policy is not None
+        policy = recipe.initial_policy if begun else average.policy
         if "population" not in stored and k >= first - 1:  # simulated again
-            population.fit(average.policy, k, Random(recipe.seed, k, recipe.device))
+            population.fit(policy, k, Random(recipe.seed, k, recipe.device))
         response.faced = faced
         if k >= first:
-            yield at_rest(Step(k, response.policy if k else None, average.policy, population, faced, {}, {}))
+            yield at_rest(Step(k, response.policy if k else None, policy, population, faced, {}, {}))
         faced = copy.deepcopy(population)
 
 
@@ -82,7 +90,7 @@ def at_rest(step: Step) -> Step:
     """A copy that later iterations leave alone, without gradients."""
     step = copy.deepcopy(step)
     things = [thing for thing in (step.policy, step.population, step.best_response) if thing is not None]
-    for thing in [*things, *(member for owner in things for member in vars(owner).values())]:
+    for thing in [*things, *(member for owner in things for member in getattr(owner, "__dict__", {}).values())]:
         if isinstance(thing, nn.Module):
             thing.requires_grad_(False).eval()
     return step

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from mfglib.files import Parts, write, write_parts, write_table
 from mfglib.recipes import Recipe
 from mfglib.runs.directory import WRITTEN, learners_file, read_learners, read_settings
-from mfglib.runs.files import Parts, write, write_parts, write_table
 from mfglib.runs.identity import settings_of
 
 
