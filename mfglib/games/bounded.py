@@ -86,7 +86,7 @@ class _Points(Law):
         m, largest = len(values), np.abs(values).max()
         weights = np.ones(m) if weights is None else array("weights", weights)
         if weights.shape != (m,) or (weights <= 0).any():
-            raise ValueError(f"weights: expected {m} numbers > 0, one a point, got {weights}")
+            raise ValueError(f"points, weights: expected {m} numbers > 0, one a point, got {weights}")
         weights = weights / weights.max()
         self.name, self.values, self.weights = "points", values, weights / weights.sum()
         self.unit = float(largest) or 1.0
