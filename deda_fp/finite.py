@@ -124,20 +124,20 @@ def lq_gain(game: LinearQuadratic, policy: AffinePolicy, n: int) -> Gain:
     one, none = np.eye(d), np.zeros((d, d))
     crowd = np.hstack([share * one, (1 - share) * one])  # z -> m^N
     own, apart = np.hstack([one, none]), np.hstack([one, none]) - crowd
-    Q, target = own.T @ game.c_x @ own + apart.T @ game.c_m @ apart, np.tile(game.x_target, 2)
-    G = np.vstack([game.B, 0 * game.B])
-    F = np.stack([np.kron(np.diag([1, 0]), game.A) + np.kron(np.diag([0, 1]), game.A + game.B @ K_t) for K_t in K])
-    F = F + np.vstack([game.A_bar @ crowd] * 2)
-    f = np.concatenate([np.zeros((T, d)), k @ game.B.T], 1)  # (T, 2d)
+    A, B, A_bar, c_a, c_x, c_m = map(game.coefficients, ("A", "B", "A_bar", "c_a", "c_x", "c_m"))
+    Q, target = own.T @ c_x @ own + apart.T @ c_m @ apart, np.tile(game.coefficients("x_target"), 2)
+    G = np.concatenate([B, 0 * B], 1)
+    F = np.kron(np.diag([1, 0]), A) + np.kron(np.diag([0, 1]), A + B @ K) + np.tile(A_bar @ crowd, (1, 2, 1))
+    f = np.concatenate([np.zeros((T, d)), np.einsum("tdk,tk->td", B, k)], 1)  # (T, 2d)
 
-    constants = np.zeros(T + 1), np.zeros_like(Q)  # they change no action
-    best = regulator(F, G, f, game.c_a, Q, np.broadcast_to(-Q @ target, (T + 1, 2 * d)), *constants)
+    q, constants = -np.einsum("tij,tj->ti", Q, target), (np.zeros(T + 1), np.zeros_like(Q[0]))  # these change no action
+    best = regulator(F, G, f, c_a, Q, q, *constants)
 
     # forward, as all follow the policy
     action_noise = np.diag(np.square(std))
     noise = game.noise_std @ game.noise_std.T
-    others = (noise + game.B @ action_noise @ game.B.T) / (n - 1)
-    added = np.kron(np.diag([1, 0]), noise) + np.kron(np.diag([0, 1]), others) + G @ action_noise @ G.T
+    others = (noise + B @ action_noise @ B.transpose(0, 2, 1)) / (n - 1)
+    added = np.kron(np.diag([1, 0]), noise) + np.kron(np.diag([0, 1]), others) + G @ action_noise @ G.transpose(0, 2, 1)
     mean, cov = (
         np.tile(game.initial_mean, 2),
         np.kron(np.diag([1, share / (1 - share)]), game.initial_std @ game.initial_std.T),
@@ -146,12 +146,12 @@ def lq_gain(game: LinearQuadratic, policy: AffinePolicy, n: int) -> Gain:
     for t, (gain, offset, D) in enumerate(zip(best.K, best.k, best.D, strict=True)):
         follow = K[t] @ own
         a = follow @ mean + k[t]
-        value -= _expected(Q, mean - target, cov) + _expected(game.c_a, a, follow @ cov @ follow.T + action_noise)
+        value -= _expected(Q[t], mean - target[t], cov) + _expected(c_a[t], a, follow @ cov @ follow.T + action_noise)
         off = follow - gain
         total += _expected(D, a - gain @ mean - offset, off @ cov @ off.T + action_noise)
-        closed = F[t] + G @ follow
-        mean, cov = closed @ mean + f[t] + G @ k[t], closed @ cov @ closed.T + added
-    value -= _expected(Q, mean - target, cov)
+        closed = F[t] + G[t] @ follow
+        mean, cov = closed @ mean + f[t] + G[t] @ k[t], closed @ cov @ closed.T + added[t]
+    value -= _expected(Q[T], mean - target[T], cov)
     return Gain(total, value, value + total)
 
 

@@ -107,9 +107,8 @@ def calls():
         "mfglib.games.LinearQuadratic": (
             LinearQuadratic,
             dict(A=1.0, B=1.0, A_bar=0.1, c_x=1.0, c_a=1.0, c_m=1.0, x_target=0.5, horizon=3, initial_mean=0.0)
-            | dict(
-                initial_std=0.5, noise_std=0.1, x_bound=1.0, a_bound=1.0, initial_law="uniform", noise_law="gaussian"
-            ),
+            | dict(initial_std=0.5, noise_std=0.1, x_bound=1.0, a_bound=1.0, h=0.1, c_T=2.0)
+            | dict(initial_law="uniform", noise_law="gaussian"),
         ),
         "mfglib.games.BeachBar": (
             BeachBar,

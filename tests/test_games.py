@@ -18,7 +18,7 @@ EYE = np.eye(2)
         (dict(A="fast"), "A", "a number"),
         (dict(A=EYE, A_bar=np.eye(3)), "A_bar", r"shape \(2, 2\)"),
         (dict(A=EYE, B=[[1.0, 0.0, 1.0]]), "B", r"shape \(2, 3\)"),
-        (dict(A=EYE, B=np.ones((2, 2, 2))), "B", r"shape \(2, 2\)"),
+        (dict(A=EYE, B=np.ones((2, 2, 2))), "B", "20 times"),
         (dict(c_x=-1.0), "c_x", ">= 0"),
         (dict(c_x=math.inf), "c_x", "finite"),
         (dict(c_x=[[1.0, 0.5], [0.0, 1.0]]), "c_x", "symmetric"),

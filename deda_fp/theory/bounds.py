@@ -169,7 +169,7 @@ def random_policies(judge: GridJudge, n: int, seed: int, contraction: float | No
         slope = np.array([0.0, 1.0, 0.5, -0.5])[i % 4] if contraction is None else contraction * random.uniform(-1, 1)
         a = places + slope * (x - middle) - x
         if contraction is not None:
-            A, B = float(judge.game.A.item()), float(judge.game.B.item())
+            A, B = (judge.game.coefficients(name)[:, 0] for name in ("A", "B"))  # (T, 1)
             a = (places + slope * (x - middle) - A * x) / B
         elif i % 4 == 1:
             a = bound * np.sign(random.uniform(-1, 1, (T, len(x))))

@@ -55,8 +55,8 @@ class _Offsets(_Shared):
         require_unbounded(game)
         if game.state_dim != 1 or game.action_dim != 1:
             raise ValueError(f"game: expected one dimension, got {game!r}")
-        values = game.A, game.B, game.A_bar, game.initial_mean
-        self.A, self.B, self.A_bar, self.m_0 = (float(np.ravel(v)[0]) for v in values)
+        self.A, self.B, self.A_bar = (game.coefficients(name)[:, 0, 0] for name in ("A", "B", "A_bar"))  # (T,)
+        self.m_0 = float(game.initial_mean[0])
         T = game.horizon
         zero, unit = np.zeros((T + 1, 1)), np.eye(T + 1)[:, :, None]
         base = lq_best_response(game, zero)
@@ -72,7 +72,7 @@ class _Offsets(_Shared):
         m = np.empty(len(offsets) + 1)
         m[0] = self.m_0
         for t, u in enumerate(offsets):
-            m[t + 1] = (self.A + self.B * self.K[t] + self.A_bar) * m[t] + self.B * u
+            m[t + 1] = (self.A[t] + self.B[t] * self.K[t] + self.A_bar[t]) * m[t] + self.B[t] * u
         return m
 
 

@@ -1,6 +1,6 @@
 """Exact solutions of the unbounded linear-quadratic game, in float64.
 
-Notation, with primes at t + 1: the value of a state is V_t(x) = −(xᵀ P_t x + 2 p_tᵀ x + ρ_t), and
+Notation, with primes at t + 1 and coefficients at t: a state is worth V_t(x) = −(xᵀ P_t x + 2 p_tᵀ x + ρ_t), and
 D_t = c_a + Bᵀ P' B,  G_t = B D_t⁻¹ Bᵀ. At equilibrium the linear term follows the mean, p_t = S_t m_t + s_t.
 Notebook 01 derives every formula. Where states earn by what the others do, xᵀ h ā_t, best responses are to a mean path
 and to mean actions.
@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from torch import Tensor
 
 from mfglib.arguments import checked
 from mfglib.checks import require_shape, vector
+from mfglib.exact.regulator import Regulator, prices, regulator
 from mfglib.games import LinearQuadratic
 from mfglib.policies import AffinePolicy
 from mfglib.populations import GaussianPath
@@ -135,19 +137,20 @@ SMALL = 1e-6  # a pivot this far below its terms has lost six digits: leave the 
 def _mean_by_recursion(game: LinearQuadratic, P: np.ndarray) -> np.ndarray | None:
     """Mean path (T+1, d) by p_t = S_t m_t + s_t, m_{t+1} = α_t m_t + β_t; None if some I + G_t S_{t+1} is singular."""
     identity = np.eye(game.state_dim)
-    S, s = -game.c_m, -game.c_x @ game.x_target
+    A, B, A_bar, c_a, c_x, c_m, target = map(game.coefficients, ("A", "B", "A_bar", "c_a", "c_x", "c_m", "x_target"))
+    S, s = -c_m[-1], -c_x[-1] @ target[-1]
     steps = []
     for t in reversed(range(game.horizon)):
-        _, G = _prices(game.B, game.c_a, P[t + 1])
+        _, G = prices(B[t], c_a[t], P[t + 1])
         pivot = identity + G @ S
         if np.linalg.norm(pivot, -2) < SMALL * (1 + np.linalg.norm(G, 2) * np.linalg.norm(S, 2)):
             return None
-        alpha = np.linalg.solve(pivot, (identity - G @ P[t + 1]) @ (game.A + game.A_bar))
+        alpha = np.linalg.solve(pivot, (identity - G @ P[t + 1]) @ (A[t] + A_bar[t]))
         beta = -np.linalg.solve(pivot, G @ s)
         steps.append((alpha, beta))
-        closed = game.A.T @ (identity - P[t + 1] @ G)
-        s = -game.c_x @ game.x_target + closed @ (S @ beta + s)
-        S = -game.c_m + closed @ (P[t + 1] @ game.A_bar + S @ alpha)
+        closed = A[t].T @ (identity - P[t + 1] @ G)
+        s = -c_x[t] @ target[t] + closed @ (S @ beta + s)
+        S = -c_m[t] + closed @ (P[t + 1] @ A_bar[t] + S @ alpha)
     mean = [game.initial_mean]
     for alpha, beta in reversed(steps):
         mean.append(alpha @ mean[-1] + beta)
@@ -160,79 +163,46 @@ def _by_linear_system(game: LinearQuadratic) -> tuple[np.ndarray, np.ndarray]:
     λ_{T+1} = 0 (notebook 01; c_m drops out).
     """
     T, d = game.horizon, game.state_dim
+    A, B, A_bar, c_a, c_x, target, h = map(game.coefficients, ("A", "B", "A_bar", "c_a", "c_x", "x_target", "h"))
     # Costs in any unit of money give the same system: λ is counted in units of sqrt(c_x c_a) / |B|.
-    unit = (
-        np.sqrt(np.linalg.norm(game.c_x, 2) * np.linalg.norm(game.c_a, -2)) / (np.linalg.norm(game.B, 2) or 1.0) or 1.0
-    )
-    act = -np.linalg.solve(game.c_a, game.B.T)  # ā = act λ'
-    R, C, back = -unit * game.B @ act, game.c_x / unit, game.A.T - game.h @ act / 2
-    later = np.eye(T, k=-1)
+    c_x_norm, B_norm = (np.linalg.norm(v, 2, (1, 2)).max() for v in (c_x, B))
+    unit = np.sqrt(c_x_norm * np.linalg.norm(c_a, -2, (1, 2)).min()) / (B_norm or 1.0) or 1.0
+    act = -np.linalg.solve(c_a, B.transpose(0, 2, 1))  # ā_t = act_t λ_{t+1}
+    R, C, back = -unit * B @ act, c_x[1:] / unit, A.transpose(0, 2, 1) - h @ act / 2
     system = np.block(
         [
-            [np.eye(T * d) - np.kron(later, game.A + game.A_bar), np.kron(np.eye(T), R)],
-            [-np.kron(np.eye(T), C), np.eye(T * d) - np.kron(later.T, back)],
+            [np.eye(T * d) - _below(A + A_bar), block_diag(*R)],
+            [-block_diag(*C), np.eye(T * d) - _below(back.transpose(0, 2, 1)).T],
         ]
     )
-    right = np.concatenate([np.zeros(T * d), np.tile(-C @ game.x_target, T)])
-    right[:d] = (game.A + game.A_bar) @ game.initial_mean
+    right = np.concatenate([np.zeros(T * d), -np.einsum("tij,tj->ti", C, target[1:]).ravel()])
+    right[:d] = (A[0] + A_bar[0]) @ game.initial_mean
     if np.linalg.cond(system) > SINGULAR:
         raise ArithmeticError(
             "no unique equilibrium: the linear equations of the mean path are singular. This needs a strong coupling "
             "through the dynamics or the others' actions; change A_bar, h, c_a or c_x"
         )
     path, slopes = np.linalg.solve(system, right).reshape(2, T, d)
-    return np.vstack([game.initial_mean, path]), unit * slopes @ act.T
+    return np.vstack([game.initial_mean, path]), np.einsum("tkd,td->tk", act, unit * slopes)
 
 
-@dataclass(frozen=True)
-class Regulator:
-    """The best policy a_t = K_t z + k_t of one agent: K (T, k, d), k (T, k), D (T, k, k); its value of a state at t = 0
-    is −(zᵀ P_0 z + 2 pᵀ z + ρ), with P (T+1, d, d), p (d,)."""
-
-    K: np.ndarray
-    k: np.ndarray
-    D: np.ndarray
-    P: np.ndarray
-    p: np.ndarray
-    rho: float
-
-
-def regulator(
-    F: np.ndarray, B: np.ndarray, f: np.ndarray, c_a: np.ndarray, Q: np.ndarray, q: np.ndarray, r: np.ndarray,
-    noise_cov: np.ndarray,
-) -> Regulator:  # fmt: skip
-    """The Riccati recursion of z_{t+1} = F_t z + B a + f_t + ε, with F: (T, d, d), f: (T, d) and costs
-    zᵀ Q z + 2 q_tᵀ z + r_t + aᵀ c_a a, the last without an action, q: (T+1, d), r: (T+1,)."""
-    T, d, k = len(F), len(Q), B.shape[1]
-    K, offset, D, P = np.empty((T, k, d)), np.empty((T, k)), np.empty((T, k, k)), np.empty((T + 1, d, d))
-    P[T], p, rho = Q, q[T], r[T]
-    for t in reversed(range(T)):
-        D[t], G = _prices(B, c_a, P[t + 1])
-        h = P[t + 1] @ f[t] + p
-        K[t], offset[t] = -np.linalg.solve(D[t], B.T @ P[t + 1] @ F[t]), -np.linalg.solve(D[t], B.T @ h)
-        rho = r[t] + rho + np.trace(P[t + 1] @ noise_cov) + (h + p) @ f[t] - h @ G @ h
-        p = q[t] + F[t].T @ (h - P[t + 1] @ G @ h)
-        update = F[t].T @ (P[t + 1] - P[t + 1] @ G @ P[t + 1]) @ F[t]
-        P[t] = Q + (update + update.T) / 2  # rounding must not break the symmetry
-    return Regulator(K, offset, D, P, p, float(rho))
-
-
-def _prices(B: np.ndarray, c_a: np.ndarray, P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D = c_a + Bᵀ P' B and G = B D⁻¹ Bᵀ."""
-    D = c_a + B.T @ P @ B
-    return D, B @ np.linalg.solve(D, B.T)
+def _below(blocks: np.ndarray) -> np.ndarray:
+    """(T·d, T·d) with the blocks 1..T−1 of (T, d, d) below the diagonal: that of t in row t, column t − 1."""
+    T, d, _ = blocks.shape
+    return np.pad(block_diag(np.empty((0, 0)), *blocks[1:]), ((d, 0), (0, d)))
 
 
 def _respond(game: LinearQuadratic, mean: np.ndarray, actions: np.ndarray) -> Regulator:
     """The best response to a mean path (T+1, d) and mean actions (T, k), with costs |x − x_target|² + |x − m|² in their
     weights, − xᵀ h ā."""
-    T, target = game.horizon, game.x_target
-    q = np.stack([-(game.c_x @ target + game.c_m @ m) for m in mean])
-    q[:T] -= actions @ game.h.T / 2
-    r = np.array([target @ game.c_x @ target + m @ game.c_m @ m for m in mean])
-    f = np.stack([game.A_bar @ m for m in mean[:T]])
-    F, noise_cov = np.broadcast_to(game.A, (T, *game.A.shape)), game.noise_std @ game.noise_std.T
-    return regulator(F, game.B, f, game.c_a, game.c_x + game.c_m, q, r, noise_cov)
+    T = game.horizon
+    A, B, A_bar, c_a, c_x, c_m, target = map(game.coefficients, ("A", "B", "A_bar", "c_a", "c_x", "c_m", "x_target"))
+    h = game.coefficients("h")
+    q = np.stack([-(c_x[t] @ target[t] + c_m[t] @ m) for t, m in enumerate(mean)])
+    q[:T] -= np.stack([h_t @ a / 2 for h_t, a in zip(h, actions, strict=True)])
+    r = np.array([target[t] @ c_x[t] @ target[t] + m @ c_m[t] @ m for t, m in enumerate(mean)])
+    f = np.stack([A_bar[t] @ m for t, m in enumerate(mean[:T])])
+    return regulator(A, B, f, c_a, c_x + c_m, q, r, game.noise_std @ game.noise_std.T)
 
 
 @_in_range
@@ -265,13 +235,13 @@ def lq_moments(
         require_shape("mean", mean, T + 1, d)
     own, cov = np.empty((game.horizon + 1, d)), np.empty((game.horizon + 1, d, d))
     own[0], cov[0] = game.initial_mean, game.initial_std @ game.initial_std.T
-    action_noise = game.B * std
-    added = game.noise_std @ game.noise_std.T + action_noise @ action_noise.T
+    noise_cov, action_noise = game.noise_std @ game.noise_std.T, game.coefficients("B") * std
     for t in range(game.horizon):
-        closed = game.A + game.B @ K[t]
+        A, B, A_bar = (game.coefficient(name, t) for name in ("A", "B", "A_bar"))
+        closed = A + B @ K[t]
         population_mean = own[t] if mean is None else mean[t]
-        own[t + 1] = closed @ own[t] + game.B @ k[t] + game.A_bar @ population_mean
-        cov[t + 1] = closed @ cov[t] @ closed.T + added
+        own[t + 1] = closed @ own[t] + B @ k[t] + A_bar @ population_mean
+        cov[t + 1] = closed @ cov[t] @ closed.T + (noise_cov + action_noise[t] @ action_noise[t].T)
     return own, cov
 
 

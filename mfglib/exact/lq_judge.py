@@ -91,7 +91,8 @@ class LQJudge(GridJudge):
             raise ValueError(f"game: expected one state coordinate and one action, got {self.game!r}")
         eq = lq_equilibrium(self.game)
         width = (eq.mean.abs() + TAIL * eq.cov.diagonal(dim1=1, dim2=2).sqrt()).max().item()
-        own = {name: getattr(self.game, name) for name in inspect.signature(LinearQuadratic).parameters}
+        names = [name for name in inspect.signature(LinearQuadratic).parameters if name != "c_T"]  # it is in c_x
+        own = {name: getattr(self.game, name) for name in names}
         far = 1.5 * (eq.K.abs() * width + eq.k.abs()[..., None]).max().item()
         cells = integer("cells", self._cells(TABULATED), at_least=10)
         return Grid(LinearQuadratic(**own | dict(x_bound=width, a_bound=far)), cells)
@@ -118,7 +119,7 @@ class LQJudge(GridJudge):
 
     def contraction(self, policy: TablePolicy) -> float:
         """κ: the largest W1 between where agents in neighbouring cells go, before the noise, over their distance."""
-        A, B = float(self.game.A.item()), float(self.game.B.item())
+        A, B = (torch.from_numpy(self.game.coefficients(name).copy()) for name in ("A", "B"))  # (T, 1, 1)
         after = (A * self.grid.x[:, None, 0] + B * policy.actions[..., 0]).sort(2).values  # (T, m, S), equally likely
         return float((after.diff(dim=1).abs().mean(2) / self.grid.h[0]).max())
 

@@ -157,6 +157,7 @@ def _mixture_mean(
     path = [weights @ group]
     for t in range(game.horizon):
         action = np.einsum("gij,gj->gi", K[:, t], group) + k[:, t]
-        group = group @ game.A.T + action @ game.B.T + game.A_bar @ path[-1]
+        A, B, A_bar = (game.coefficient(name, t) for name in ("A", "B", "A_bar"))
+        group = group @ A.T + action @ B.T + A_bar @ path[-1]
         path.append(weights @ group)
     return np.stack(path)

@@ -1,6 +1,8 @@
 """The linear-quadratic mean field game (paper, Section 5.2), in any dimension."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ from mfglib.games.base import clip, constant, game_repr
 from mfglib.games.bounded import Law
 from mfglib.games.domain import Domain
 from mfglib.protocols import Population
+
+# Coefficients that may change over time, and how many dimensions their arrays have if they do.
+OVER_TIME = {"A": 3, "B": 3, "A_bar": 3, "c_x": 3, "c_a": 3, "c_m": 3, "h": 3, "x_target": 2}
 
 
 class LinearQuadratic:
@@ -28,12 +33,16 @@ class LinearQuadratic:
         c_a: scalar > 0, (k,) diagonal, or (k, k) symmetric positive definite.
         x_target, initial_mean: scalar or (d,).
         horizon: number T >= 1 of decisions; there are T + 1 states and rewards.
+        c_T: the weight of |x − x_target|² at t = T in place of c_x, as c_x; None for c_x.
         initial_std, noise_std: scalar or (d,) standard deviations >= 0, or (d, d) factors L with covariance L Lᵀ.
         x_bound, a_bound: None (unbounded), or positive scalar or (d,), (k,). Actions are clipped coordinate-wise to
             [−a_bound, a_bound] before they act and are paid for; states are reflected at ±x_bound (`Domain.move`),
             once before the noise and once after (the rule of `BoundedGame`; in a box one reflection has the same law).
         h: scalar (then k = d) or (d, k): what a state earns by the others' actions, as a holding does by their trades.
         initial_law, noise_law: "gaussian", or "uniform" on the box with the same standard deviations.
+
+    A, B, A_bar, c_a and h may change over time, as arrays of T full matrices, (T, d, d), (T, d, k) or (T, k, k); c_x,
+    c_m and x_target as arrays (T+1, d, d) and (T+1, d). `coefficient` and `coefficients` say what holds at t.
 
     Raises ValueError naming the parameter, what was expected and what was given.
     """
@@ -57,26 +66,37 @@ class LinearQuadratic:
         a_bound: Any = None,
         *,
         h: Any = 0.0,
+        c_T: Any = None,
         initial_law: str = "gaussian",
         noise_law: str = "gaussian",
     ) -> None:
-        b = array("B", B)
-        state = {"A": A, "A_bar": A_bar, "c_x": c_x, "c_m": c_m, "x_target": x_target, "B": b}
-        state |= {"initial_mean": initial_mean, "initial_std": initial_std, "noise_std": noise_std}
+        given = {"A": A, "A_bar": A_bar, "c_x": c_x, "c_m": c_m, "x_target": x_target, "B": B, "c_a": c_a, "h": h}
+        others = {"initial_mean": initial_mean, "initial_std": initial_std, "noise_std": noise_std}
         # The first array decides d; every other parameter is then checked against it under its own name.
-        shapes = {name: array(name, v).shape for name, v in state.items()}
+        shapes = {name: array(name, v).shape for name, v in (given | others).items()}
         for name, shape in shapes.items():
             if 0 in shape:
                 raise ValueError(f"{name}: expected a number or an array of some, got shape {shape}")
-        d = next((shape[0] for shape in shapes.values() if shape), 1)
-        k = b.shape[1] if b.ndim == 2 else d
+        at_once = {n: shape[1:] if len(shape) == OVER_TIME.get(n) else shape for n, shape in shapes.items()}
+        d = next((shape[0] for name, shape in at_once.items() if shape and name not in ("c_a", "h")), 1)
+        k = at_once["B"][1] if len(at_once["B"]) == 2 else d
         self.state_dim, self.action_dim = integer("state dimension", d, at_least=1), integer("k", k, at_least=1)
         self.horizon = integer("horizon", horizon, at_least=1, at_most=10**6)
-        self.A, self.A_bar, self.B = matrix("A", A, d, d), matrix("A_bar", A_bar, d, d), matrix("B", B, d, k)
-        self.c_x, self.c_m = cost_matrix("c_x", c_x, d), cost_matrix("c_m", c_m, d)
-        self.c_a = cost_matrix("c_a", c_a, k, positive=True)
-        self.h = matrix("h", h, d, k) if d == k or np.ndim(h) or h != 0 else np.zeros((d, k))
-        self.x_target, self.initial_mean = vector("x_target", x_target, d), vector("initial_mean", initial_mean, d)
+        checks = {
+            **{name: partial(matrix, rows=d, columns=d) for name in ("A", "A_bar")},
+            **{name: partial(cost_matrix, size=d) for name in ("c_x", "c_m")},
+            "B": partial(matrix, rows=d, columns=k),
+            "c_a": partial(cost_matrix, size=k, positive=True),
+            "h": partial(matrix, rows=d, columns=k),
+            "x_target": partial(vector, size=d),
+        }
+        if d != k and not np.ndim(h) and h == 0:
+            given["h"] = np.zeros((d, k))
+        for name, check in checks.items():
+            setattr(self, name, self._checked(name, given[name], check))
+        if c_T is not None:
+            self.c_x = np.stack([*self.coefficients("c_x")[:-1], cost_matrix("c_T", c_T, d)])
+        self.initial_mean = vector("initial_mean", initial_mean, d)
         self.initial_std, self.noise_std = (
             std_factor("initial_std", initial_std, d),
             std_factor("noise_std", noise_std, d),
@@ -98,6 +118,29 @@ class LinearQuadratic:
             initial_law="uniform",
             noise_law="uniform",
         )
+
+    def _checked(self, name: str, value: Any, check: Callable[[str, Any], np.ndarray]) -> np.ndarray:
+        """A coefficient, as it is at all times or over time."""
+        length = self._length(name)
+        if np.ndim(value) != OVER_TIME[name]:
+            return check(name, value)
+        if len(value) != length:
+            raise ValueError(f"{name}: expected its values at {length} times, got shape {np.shape(value)}")
+        return np.stack([check(f"{name}[{t}]", v) for t, v in enumerate(array(name, value))])
+
+    def _length(self, name: str) -> int:
+        return self.horizon + (name in ("c_x", "c_m", "x_target"))
+
+    def coefficient(self, name: str, t: int) -> np.ndarray:
+        """A, B, A_bar, c_x, c_a, c_m, x_target or h at time t: its matrix, or (d,). At t = T, where nobody acts, those
+        of actions are as they were before."""
+        value = getattr(self, name)
+        return value[min(t, len(value) - 1)] if value.ndim == OVER_TIME[name] else value
+
+    def coefficients(self, name: str) -> np.ndarray:
+        """The same at all times: T, or T + 1 of c_x, c_m and x_target."""
+        value, length = getattr(self, name), self._length(name)
+        return value if value.ndim == OVER_TIME[name] else np.broadcast_to(value, (length, *value.shape))
 
     @property
     def uses_actions(self) -> bool:
@@ -148,18 +191,20 @@ class LinearQuadratic:
         return z if self.domain is None else self.domain.move(x, z - x)
 
     def _next(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
-        x_next = x @ constant(self.A, x).T + clip(a, self.a_bound) @ constant(self.B, x).T
+        A, B = (constant(self.coefficient(name, t), x) for name in ("A", "B"))
+        x_next = x @ A.T + clip(a, self.a_bound) @ B.T
         if self.A_bar.any():
-            x_next = x_next + population.mean(t).to(x) @ constant(self.A_bar, x).T
+            x_next = x_next + population.mean(t).to(x) @ constant(self.coefficient("A_bar", t), x).T
         return x_next
 
     def reward(self, t: int, x: Tensor, a: Tensor, population: Population | None) -> Tensor:
         """Rewards (n,) of x: (n, d), a: (n, k). `population` may be None if c_m = h = 0."""
-        total = _quadratic(self.c_x, x - constant(self.x_target, x)) + _quadratic(self.c_a, clip(a, self.a_bound))
+        c_x, c_a, target = (self.coefficient(name, t) for name in ("c_x", "c_a", "x_target"))
+        total = _quadratic(c_x, x - constant(target, x)) + _quadratic(c_a, clip(a, self.a_bound))
         if self.c_m.any():
-            total = total + _quadratic(self.c_m, x - population.mean(t).to(x))
+            total = total + _quadratic(self.coefficient("c_m", t), x - population.mean(t).to(x))
         if self.h.any():
-            total = total - x @ constant(self.h, x) @ population.mean_action(t).to(x)
+            total = total - x @ constant(self.coefficient("h", t), x) @ population.mean_action(t).to(x)
         return -total
 
     __repr__ = game_repr
