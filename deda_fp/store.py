@@ -180,7 +180,7 @@ def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
                 known.pop("certificate")
             runs.write(run / "settings.json", json.dumps(settings | known, indent=1))
         print(f"{game}/{variant}: equal")
-    if not only:
+    if not only or {f"{game}/{variant}" for game, variant in THEORY.items()} <= set(only):
         made["errors"] = fingerprint(ERRORS)
         runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
 
