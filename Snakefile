@@ -6,12 +6,14 @@ A target is made again if a file that it depends on is newer, or if a notebook's
 """
 
 import csv
+import json
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from deda_fp.batch import INFERENCE, RUNS, SEEDS, STARTED_BY, THEORY, learned_by, modules_of_run
+from deda_fp.batch import SWEEP_ITERATIONS, SWEEP_TABLE, SWEPT, sweep
 from mfglib.presets import ALGORITHMS
 from mfglib.sources import libraries, sources
 from deda_fp.freshness import figure_files, read, sources_hash, used_sources
@@ -29,8 +31,8 @@ NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
 PAPER = "figures/data/paper_curves.csv"  # read off the paper's figures
 
 
-def sampling(name):
-    """A table of the speed of sampling: the stored one where it is this batch's own, as in a notebook opened alone."""
+def stored(name):
+    """A table beside the runs: the stored one where it is this batch's own, as in a notebook opened alone."""
     mine, stored = Path(RESULTS, name), Path("runs", name)
     own = RESULTS == "results/lecture" and mine.exists() and mine.read_bytes() == stored.read_bytes()
     return (stored if own else mine).as_posix()
@@ -44,13 +46,13 @@ DATA = {
         "beach_csv": f"{FIGURES}/data/beach-bar_errors.csv",
         "runs_csv": f"{FIGURES}/data/lq_runs.csv",
     },
-    "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv"},
+    "04_beach_bar": {"runs_csv": f"{FIGURES}/data/beach-bar_runs.csv", "sweep_csv": stored(SWEEP_TABLE)},
     "05_four_rooms": {"runs_csv": f"{FIGURES}/data/four-rooms_runs.csv"},
     "06_bounded_lq": {"runs_csv": f"{FIGURES}/data/lq-bounded_runs.csv"},
     "09_market": {"runs_csv": f"{FIGURES}/data/market_runs.csv"},
     "07_inference_at_scale": {
-        "inference_csv": sampling(INFERENCE[0]),
-        "sizes_csv": sampling(INFERENCE[1]),
+        "inference_csv": stored(INFERENCE[0]),
+        "sizes_csv": stored(INFERENCE[1]),
     },
 }
 
@@ -67,6 +69,7 @@ localrules:
     all,
     summary,
     errors_summary,
+    sweep_table,
 
 
 def relative(paths):
@@ -118,8 +121,8 @@ rule all:
 # The code of the run's own game and learners, the constants of the game, and the code of the judge. Where nothing that
 # the run follows from has changed, the command below opens what it has stored; where only the judge has, it measures
 # that again.
-def run_sources(wildcards):
-    modules = [*modules_of_run(wildcards.game, wildcards.variant), "mfglib.certificates"]
+def code_of(game, variant):
+    modules = [*modules_of_run(game, variant), "mfglib.certificates"]
     return [*relative(sources(modules, ROOT)), "deda_fp/catalogue.py"]
 
 
@@ -137,7 +140,7 @@ def seconds(wildcards):
 # Snakemake clears the output first, not the checkpoints beside it: a run that was killed resumes.
 rule train:
     input:
-        run_sources,
+        lambda wildcards: code_of(wildcards.game, wildcards.variant),
     output:
         f"{RESULTS}/{{game}}/{{variant}}/seed-{{seed}}/history.csv",
     threads: 1
@@ -198,6 +201,37 @@ rule errors_summary:
         game="|".join(THEORY),
     shell:
         "{PYTHON} -m mfglib summary {input.tables} --output {output}"
+
+
+# A learning rate of one learner, the rest as in the runs of the same game (paper, Fig. 15).
+rule sweep:
+    input:
+        code_of(*SWEPT),
+    output:
+        f"{RESULTS}/sweep/{{learner}}/{{rate}}/seed-{{seed}}/history.csv",
+    threads: 1
+    resources:
+        mem_mb=MEMORY_MB,
+        runtime=MINUTES,
+    params:
+        directory=lambda wildcards, output: str(Path(output[0]).parent),
+        game=SWEPT[0],
+        iterations=SWEEP_ITERATIONS.get(PRESET, 10),
+        preset=PRESET,
+        sizes=lambda wildcards: json.dumps({wildcards.learner: {"learning_rate": float(wildcards.rate)}}),
+    shell:
+        "{PYTHON} -m mfglib train {params.game} --seed {wildcards.seed} --iterations {params.iterations}"
+        " --preset {params.preset} --sizes {params.sizes:q} --directory {params.directory} --overwrite"
+
+
+rule sweep_table:
+    input:
+        tables=[f"{RESULTS}/sweep/{learner}/{rate}/seed-{seed}/history.csv" for learner, rate, seed in sweep(PRESET)],
+        code="deda_fp/__main__.py",
+    output:
+        f"{RESULTS}/{SWEEP_TABLE}",
+    shell:
+        "{PYTHON} -m mfglib sweep {input.tables} --output {output}"
 
 
 # Times mean something on a quiet machine only: as many threads as it has, which --cores limits, so that nothing else

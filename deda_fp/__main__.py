@@ -1,6 +1,7 @@
 """Training runs for batches: `python -m mfglib train lq --seed 0 --directory results/lq/0`, `errors`, `summary`."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def train(arguments: argparse.Namespace) -> None:
     K = arguments.iterations
     if K is None:
         K = iterations(arguments.game, arguments.preset, arguments.averaging)
-    options = {n: getattr(arguments, n) for n in ("averaging", "seed", "preset", "directory", "overwrite")}
+    options = {n: getattr(arguments, n) for n in ("averaging", "seed", "preset", "sizes", "directory", "overwrite")}
     solve(GAMES[arguments.game], arguments.algorithm, iterations=K, **options)
 
 
@@ -71,6 +72,18 @@ def summary(arguments: argparse.Namespace) -> None:
         runs.write(file, columns.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
+def sweep(arguments: argparse.Namespace) -> None:
+    """One table of the exploitability in runs that differ by a learning rate, .../LEARNER/RATE/seed-S/history.csv."""
+    tables = []
+    for file in arguments.histories:
+        learner, rate, seed = file.parts[-4:-1]
+        labels = dict(learner=learner, learning_rate=float(rate), seed=int(seed.removeprefix("seed-")))
+        table = runs.read_table(file)[["iteration", "exploitability"]].dropna()
+        tables.append(table.assign(**labels)[[*labels, *table]])
+    table = pd.concat(tables, ignore_index=True)
+    runs.write(arguments.output, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
 def take(arguments: argparse.Namespace) -> None:
     for line in store.take(arguments.results):
         print(line)
@@ -102,6 +115,7 @@ def main() -> None:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--preset", choices=PRESETS, default="lecture")
     one.add_argument("--iterations", type=int, help="K; by default the preset's")
+    one.add_argument("--sizes", type=json.loads, help='changes to the preset, as {"flow": {"steps": 80}}')
     one.add_argument("--directory", type=Path, required=True)
     one.add_argument("--overwrite", action="store_true", help="start anew if settings or code have changed")
     one.set_defaults(run=train)
@@ -114,6 +128,10 @@ def main() -> None:
     many.add_argument("histories", type=Path, nargs="+")
     many.add_argument("--output", type=Path, required=True)
     many.set_defaults(run=summary)
+    rates = commands.add_parser("sweep", help="gather the runs of the sweep of learning rates into one table")
+    rates.add_argument("histories", type=Path, nargs="+")
+    rates.add_argument("--output", type=Path, required=True)
+    rates.set_defaults(run=sweep)
     for name, run, what in (
         (
             "take",
@@ -127,7 +145,7 @@ def main() -> None:
         stored.add_argument("--results", type=Path, default=store.RESULTS)
         if name == "keep":
             stored.add_argument(
-                "--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp, or sampling"
+                "--only", nargs="+", default=(), metavar="RUN", help="as beach-bar/deda-fp, sampling or sweep"
             )
         stored.set_defaults(run=run)
     same = commands.add_parser("confirm", help="let stored runs belong to code that trains the same, to the bit")

@@ -28,6 +28,25 @@ for game in ("beach-bar", "four-rooms"):  # Algo 1 and 2 differ in the average a
 THEORY = {"lq": "uniform", "beach-bar": "deda-fp"}
 INFERENCE = ("inference.csv", "inference_flows.csv")  # tables of the speed of sampling
 
+# The sweep of learning rates (paper, Fig. 15): of each learner of one run, the others being as the preset has them.
+SWEPT, SWEEP_TABLE, SWEEP_ITERATIONS = ("beach-bar", "deda-fp"), "learning_rates.csv", {"smoke": 2}  # else 10
+SWEEP = {
+    "look-ahead": (5e-4, 1.4e-3, 4e-3, 1.1e-2, 3.2e-2),
+    "cloned": (4e-4, 1e-3, 3e-3, 8e-3, 2.4e-2),
+    "flow": (6e-4, 1.7e-3, 5e-3, 1.4e-2, 4e-2),
+}
+
+
+def sweep(preset: str) -> list[tuple[str, str, int]]:
+    """Learner, rate and seed of the runs of the sweep: two seeds of each; at `smoke` one, and two rates."""
+    few = preset == "smoke"
+    return [
+        (learner, f"{rate:g}", seed)
+        for learner, rates in SWEEP.items()
+        for rate in (rates[1:3] if few else rates)
+        for seed in SEEDS[preset][: 1 if few else 2]
+    ]
+
 
 def learned_by(variant: str) -> tuple[str, str]:
     """Algorithm and averaging of a variant."""

@@ -23,11 +23,22 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
-from deda_fp.batch import INFERENCE, RUNS, SEEDS, THEORY, learned_by, modules_of_learners, modules_of_run
+from deda_fp.batch import (
+    INFERENCE,
+    RUNS,
+    SEEDS,
+    SWEEP,
+    SWEEP_TABLE,
+    SWEPT,
+    THEORY,
+    learned_by,
+    modules_of_learners,
+    modules_of_run,
+)  # fmt: skip
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
 from mfglib.files import Parts
-from mfglib.presets import ALGORITHMS, resolve_preset
+from mfglib.presets import ALGORITHMS, resolve_preset, sizes
 from mfglib.runs.directory import iteration_of, newest, read_learners
 from mfglib.solver import Solution
 from mfglib.sources import ROOT, fingerprint, libraries, sources
@@ -37,6 +48,7 @@ VARIANTS = [(game, variant) for game, variants in RUNS.items() for variant in va
 ERRORS = ("deda_fp.theory.errors", "mfglib.judge")  # the code that measures error terms
 SAMPLING = ("mfglib.populations", "deda_fp.distances")  # and that of the speed of sampling, beside its scripts
 SAMPLED = ("four-rooms", "beach-bar")  # the games whose learners are sampled from
+TABLES = dict.fromkeys(INFERENCE, "sampling") | {SWEEP_TABLE: "sweep"}  # beside the runs, and of what
 
 
 def stored_run(game: str, variant: str, *, preset: str = PRESET, seed: int = 0, results: str = "results") -> Solution:
@@ -89,12 +101,13 @@ def take(results: Path = RESULTS) -> list[str]:
             for directory in directories:
                 shutil.rmtree(directory, ignore_errors=True)
             said.append(f"{game}, {variant}: trained anew, as its stored runs do not belong to this code ({reason})")
-    for name in INFERENCE:
+    wanted = _followed()
+    for name, kind in TABLES.items():
         target = results / PRESET / name
-        if not target.exists() and made.get("sampling") == _sampling(STORE):
-            shutil.copyfile(STORE / name, target)
-        elif made.get("sampling") != _sampling(STORE):
+        if made.get(kind) != wanted[kind]:
             said.append(f"{name}: measured anew, as its code or its runs have changed")
+        elif not target.exists():
+            shutil.copyfile(STORE / name, target)
     return said
 
 
@@ -124,11 +137,11 @@ def _take(game: str, variant: str, directories: list[Path]) -> None:
 def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
     """Renew the store from runs that were trained in `results`, and from the speed of sampling that was measured there:
     from all, or from those named, as "beach-bar/deda-fp" or "sampling". Raises ValueError for an unknown name."""
-    names = [f"{game}/{variant}" for game, variant in VARIANTS] + ["sampling"]
+    names = [f"{game}/{variant}" for game, variant in VARIANTS] + sorted(set(TABLES.values()))
     if unknown := sorted(set(only) - set(names)):
         raise ValueError(f"only: expected names among {', '.join(names)}, got {', '.join(unknown)}")
     made = _made()
-    makers = made.get("runs", {}) | {name: here() for name in only or names if name != "sampling"}
+    makers = made.get("runs", {}) | {name: here() for name in only or names if "/" in name}
     for game, variant in VARIANTS:
         if only and f"{game}/{variant}" not in only:
             continue
@@ -140,10 +153,11 @@ def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
                 runs.write_table(target / "errors.csv", runs.read_table(source / "errors.csv"))
     if not only or set(only) & {f"{game}/{variant}" for game, variant in THEORY.items()}:
         made["errors"] = fingerprint(ERRORS)
-    for name in () if only and "sampling" not in only else INFERENCE:
-        runs.write(STORE / name, (results / PRESET / name).read_text(encoding="utf-8"))
-        made["sampling"] = _sampling(STORE)
-    made = {"runs": makers} | {name: made[name] for name in ("errors", "sampling")}
+    for name, kind in TABLES.items():
+        if not only or kind in only:
+            runs.write(STORE / name, (results / PRESET / name).read_text(encoding="utf-8"))
+            made[kind] = _followed()[kind]
+    made = {"runs": makers} | {name: made[name] for name in ("errors", "sampling", "sweep") if name in made}
     runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
 
 
@@ -158,6 +172,8 @@ def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
     for game, variant in VARIANTS:
         if (only and f"{game}/{variant}" not in only) or not (STORE / game / variant).exists():
             continue
+        for folder in folders:  # of an earlier comparison
+            shutil.rmtree(folder / game / variant, ignore_errors=True)
         commands = [_train(root, game, variant, iterations, at) for root, at in zip((old, ROOT), folders, strict=True)]
         if any(command.wait() for command in commands):
             raise ValueError(f"{game}/{variant}: expected two runs, got an error; see above")
@@ -262,8 +278,14 @@ def _made() -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+def _followed() -> dict[str, str]:
+    """What the tables of each kind follow from: of the speed of sampling code, and the learners that are sampled from;
+    of the sweep the code and the sizes of its runs."""
+    table = [SWEEP, sizes(PRESET, GAMES[SWEPT[0]])]
+    return {"sampling": _sampling(STORE), "sweep": fingerprint(modules_of_run(*SWEPT), texts=[repr(table)])}
+
+
 def _sampling(folder: Path) -> str:
-    """What the tables of the speed of sampling follow from: code, and the learners that are sampled from."""
     scripts = sorted((ROOT / "benchmarks").glob("*inference*.py"))
     sampled = [(game, variant) for game, variant in VARIANTS if game in SAMPLED and variant in ALGORITHMS]
     seeds = [folder / game / variant / "seed-0" for game, variant in sampled]

@@ -154,6 +154,7 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, averag
             layers += [LECTURE[dimension], AVERAGED.get(averaging, {}).get(dimension, {})]
         if not getattr(game, "uses_density", True):  # plain best responses do not jump, and runs are short
             layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
+            layers += [{"agents": dict(agents=20_000)}] if preset == "lecture" else []  # no kernel is summed
     layers += [changes]
     table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
     table["mirror"] = table["look-ahead"] | table["mirror"]

@@ -98,6 +98,7 @@ def test_dry_run_lists_training_then_notebooks(tmp_path):
     # 2 seeds: 2 schedules, 3 games x 3 algorithms, these with corrective weights, and 2 games x 2 by mirror descent
     expected = {"all": "1", "train": "42", "summary": "5", **notebooks}
     expected |= {"errors": "4", "errors_summary": "2"}  # 2 games
+    expected |= {"sweep": "6", "sweep_table": "1"}  # 3 learners, 2 rates
     assert {name: jobs.get(name) for name in expected} == expected
 
     # What each job depends on, beside the code that it uses.

@@ -38,7 +38,7 @@ def small(monkeypatch, tmp_path):
             solve(game, variant, "lecture", seed, made / "lecture" / game / variant / f"seed-{seed}")
     for seed in range(2):
         runs.write_table(made / f"lecture/beach-bar/deda-fp/seed-{seed}/errors.csv", pd.DataFrame({"e_true": [seed]}))
-    for name in store.INFERENCE:
+    for name in store.TABLES:
         runs.write(made / "lecture" / name, "seconds\n1\n")
     store.keep(made)
     return made, judge
@@ -57,7 +57,7 @@ def test_stored_runs_are_placed_and_opened_without_training(small, tmp_path, cap
     errors = tmp_path / "new/lecture/beach-bar/deda-fp/seed-1/errors.csv"
     assert runs.read_table(errors)["e_true"].item() == 1
     assert errors.stat().st_mtime_ns >= errors.with_name("history.csv").stat().st_mtime_ns  # as the batch asks
-    assert all((tmp_path / "new/lecture" / name).exists() for name in store.INFERENCE)
+    assert all((tmp_path / "new/lecture" / name).exists() for name in store.TABLES)
     assert store.take(tmp_path / "new") == [] and capsys.readouterr().out == ""
 
 
@@ -116,6 +116,12 @@ def test_the_speed_of_sampling_is_measured_anew_after_a_change_of_its_code(small
     assert not any((tmp_path / "new/lecture" / name).exists() for name in store.INFERENCE)
 
 
+def test_the_sweep_is_trained_anew_after_a_change_of_its_sizes(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "sizes", lambda *_: "others")
+    (said,) = store.take(tmp_path / "new")
+    assert said.startswith(f"{store.SWEEP_TABLE}: measured anew")
+
+
 def test_compare_says_equal_on_the_same_machine_and_counts_errors_on_another(small, monkeypatch):
     made, _ = small
     assert store.compare(made)["equal"].all() and len(store.compare(made)) == 4
@@ -147,7 +153,7 @@ def test_named_runs_alone_are_renewed_and_each_knows_its_machine(small, monkeypa
     assert runs.read_table(store.STORE / "lq/geometric/seed-1/history.csv")["flow_loss"].eq(0).all()
     table = store.compare(made)
     assert table.query("game == 'lq'")["equal"].all() and table.query("game == 'beach-bar'")["equal"].isna().all()
-    known = "lq/geometric, beach-bar/deda-fp, sampling"
+    known = "lq/geometric, beach-bar/deda-fp, sampling, sweep"
     with pytest.raises(ValueError, match=f"only: expected names among {known}, got lq/linear"):
         store.keep(made, ["lq/linear"])
 
