@@ -122,13 +122,17 @@ def test_pack_holds_no_solution(tmp_path):
 
 def test_nbgrader_releases_and_validates(tmp_path):
     """It makes our starters from our solutions; its checks pass for a solution and fail for its starter."""
-    nbgrader = shutil.which("nbgrader", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader starts alembic, by its name
+    nbgrader = shutil.which("nbgrader", path=programs)
     if not nbgrader:
         pytest.skip("nbgrader is not installed: `make exercises` installs it and runs this test")
     exercises.course(tmp_path)
 
     def call(*arguments):
-        return subprocess.run([nbgrader, *arguments], cwd=tmp_path, capture_output=True, encoding="utf-8")
+        environment = os.environ | {"PATH": programs, "PYTHONPATH": str(exercises.FOLDER.parents[1])}
+        return subprocess.run(
+            [nbgrader, *arguments], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+        )
 
     made = call("generate_assignment", "exercises", "--create")
     assert made.returncode == 0, made.stderr
