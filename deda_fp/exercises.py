@@ -45,8 +45,8 @@ def expect(
         if np.shape(wrong) == got.shape and np.allclose(got, wrong, tolerance, tolerance):
             raise AssertionError(f"{shown}. Hint: {hint}")
     raise AssertionError(
-        f"{shown}, expected {np.array2string(expected, precision=5, threshold=8)}. Hint: none of the usual mistakes "
-        "gives this number; work it out on paper, and compare term by term with the formula in the text"
+        f"{shown}, expected {np.array2string(expected, precision=5, threshold=8)}. Hint: if a check "
+        "above failed, mend that first. None of the usual mistakes gives this; compare term by term with the text"
     )
 
 

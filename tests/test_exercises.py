@@ -99,7 +99,7 @@ def test_each_hint_can_be_given(path, monkeypatch):
             assert not any(np.allclose(value, other, tolerance, tolerance) for other in results[:i]), (what, i)
 
     monkeypatch.setattr(exercises, "expect", audit)
-    assert run(read(path)) == [None] * len(run(read(path))) and len(hints) >= 3
+    assert not any(run(read(path))) and len(hints) >= 3
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
@@ -124,7 +124,7 @@ def test_expect_takes_the_right_number_and_hints_at_others():
         expect("two", np.ones(2), 2)
     with pytest.raises(AssertionError, match="two: got -2.. Hint: sign"):
         expect("two", -2, 2, [(-2, "sign")])
-    with pytest.raises(AssertionError, match="none of the usual mistakes"):
+    with pytest.raises(AssertionError, match="None of the usual mistakes"):
         expect("two", 3, 2, [(-2, "sign")])
 
 
