@@ -29,7 +29,7 @@ def overview(solution: Any, game: Game, seed: int = 0) -> Figure:
     else:
         low, high = (np.quantile(np.concatenate(states), q, axis=0) for q in (0.001, 0.999))
     times = [0, T // 2, T]
-    fig, axes = plots.panels(1, 3 if d == 1 else 5 if d == 2 else 4, height=3.6)
+    fig, axes = plots.panels(1, 3 if d == 1 else 5 if d == 2 else 4, height=3.6, layout="constrained")
     if d == 1:
         _line(fig, axes[0], solution.policy, states, float(low[0]), float(high[0]))
     else:
@@ -41,7 +41,7 @@ def overview(solution: Any, game: Game, seed: int = 0) -> Figure:
     return fig
 
 
-def _mean_action(policy: Any, t: int, x: np.ndarray, draws: int = 32) -> np.ndarray:
+def _mean_action(policy: Any, t: int, x: np.ndarray, draws: int = 256) -> np.ndarray:
     """Means (n, k) of `draws` actions at x: (n, d)."""
     with torch.no_grad():
         at = torch.as_tensor(x, dtype=torch.get_default_dtype()).repeat_interleave(draws, 0)
@@ -69,7 +69,7 @@ def _plane(fig: Figure, axes: Any, game: Game, states: list, times: list, low: n
     for ax, t, shown in zip(axes, times, counts, strict=False):
         image = ax.pcolormesh(*edges, shown.T, vmin=0, vmax=top, cmap="viridis")
         _plan(ax, game)
-        ax.set(title=f"density, t = {t}" + (f" (2 of {len(low)} coordinates)" if len(low) > 2 else ""))
+        ax.set(title=f"density, t = {t}" + (f" (x₁, x₂ of {len(low)})" if len(low) > 2 else ""))
     fig.colorbar(image, ax=list(axes[:3]), label="density", extend="max")
 
 
@@ -99,5 +99,8 @@ def _exploitability(ax: Axes, history: Any) -> None:
         ax.text(0.5, 0.5, "no exact solver:\nnot certified", transform=ax.transAxes, ha="center", va="center")
         return
     ax.plot(known["iteration"], known["exploitability"], color=plots.LEARNED, marker=".")
-    if (known["exploitability"] > 0).all():
+    least, most = known["exploitability"].min(), known["exploitability"].max()
+    if 0 < 10 * least < most:
         ax.set(yscale="log")
+    else:
+        ax.set(ylim=(min(0.0, least), None))
