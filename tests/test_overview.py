@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from tiny import tiny
 
+from deda_fp.examples.congestion import Congestion
+from deda_fp.examples.evacuation import Evacuation
 from deda_fp.view.overview import overview
+from mfglib.exact.equilibrium import grid_equilibrium
 from mfglib.games import BeachBar, FourRooms, LinearQuadratic, Market
 
 
@@ -28,4 +31,12 @@ def test_every_panel_is_drawn_and_named(game, panels, tmp_path):
     assert len(named) == panels
     assert all(ax.get_xlabel() and ax.get_ylabel() and ax.has_data() for ax in named)
     assert named[-1].get_title() == "exploitability" and len(named[-1].lines) == 1
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("game, cells, panels", [(Congestion(), 40, 3), (Evacuation(), 20, 5)])
+def test_an_exact_equilibrium_is_drawn_too(game, cells, panels):
+    found = grid_equilibrium(game, cells=cells, tolerance=0.05, iterations=50, progress=False)
+    fig = overview(found, game)
+    assert len([ax for ax in fig.axes if ax.get_title()]) == panels
     plt.close(fig)

@@ -103,4 +103,4 @@ def _exploitability(ax: Axes, history: Any) -> None:
     if 0 < 10 * least < most:
         ax.set(yscale="log")
     else:
-        ax.set(ylim=(min(0.0, least), None))
+        ax.set(ylim=(min(0.0, least), 1.05 * most))
