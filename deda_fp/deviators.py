@@ -19,7 +19,7 @@ class LowerBound:
     """What the best of some deviators gains over the policy, in units of the reward."""
 
     value: float
-    """an unbiased estimate of a number that exploitability is not below; it may come out negative, and then says nothing"""
+    """the estimate of a number that exploitability is not below; where it comes out negative, it says nothing"""
     error: float
     """one standard error of `value`, over held-out agents"""
     gains: tuple[float, ...]
@@ -40,14 +40,15 @@ def lower_bound(
     preset: str | None = None,
     sizes: Sizes | None = None,
 ) -> LowerBound:
-    """Train best responses to a population from nothing, each by PPO with a seed of its own, and report the largest gain.
+    """Train best responses to a population, each by PPO from nothing with its own seed, and report the largest gain.
 
     Exploitability is the gain of the *best* deviation: any deviation gains at most as much. The best deviator is chosen
     on some agents, and its gain is measured on others, who start where the policy's agents start.
 
     Args:
-        population: what agents face; None for simulated agents who follow the policy, others in training and when gains
-            are measured. Then the bound is one of the exploitability; else one of `best_response_gap` in that population.
+        population: what agents face; None for simulated agents who follow the policy, one crowd of them in training
+            and another when gains are measured. Then exploitability is bounded, else the `best_response_gap` against
+            that population. The error of a simulated population is not part of the standard error.
         deviators: how many are trained.
         agents: how many are simulated for a population, and for each gain.
         preset, sizes: of PPO, as for `solve`.

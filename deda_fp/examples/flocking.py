@@ -19,7 +19,7 @@ from mfglib.protocols import Population
 
 class Flocking:
     """x = (p, v) in R⁴: p_{t+1} = p_t + dt v_t, v_{t+1} = v_t + a_t + ε_t, with ε ~ N(0, noise_std²), and reward
-    −c_a |a|² − c_v |v − v̄_t|² − c_p |p − p̄_t|² − c_s (|v|² − 1)², bars for the crowd's means; the last reward has a = 0.
+    −c_a |a|² − c_v |v − v̄_t|² − c_p |p − p̄_t|² − c_s (|v|² − 1)², bars for means of the crowd; the last has a = 0.
     Positions begin as N(0, 0.5²), velocities as N((0.5, 0), 0.5²), in each coordinate.
 
     Args:
