@@ -9,11 +9,13 @@ exact solver, and `deda_fp.deviators` bounds the exploitability from below.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mfglib.checks import integer, number
 from mfglib.games.base import game_repr, squared_norm
+from mfglib.games.linear_quadratic import LinearQuadratic
 from mfglib.protocols import Population
 
 
@@ -71,6 +73,24 @@ class Flocking:
             + self.c_v * squared_norm(v_off)
             + self.c_p * squared_norm(p_off)
             + self.c_s * wish
+        )
+
+    def linear_quadratic(self) -> LinearQuadratic:
+        """The same game as one with a closed form. Raises ValueError unless c_s = 0."""
+        if self.c_s:
+            raise ValueError(f"c_s: expected 0 for a linear-quadratic game, got {self.c_s}")
+        one, none = np.eye(2), np.zeros((2, 2))
+        return LinearQuadratic(
+            A=np.block([[one, self.dt * one], [none, one]]),
+            B=np.vstack([none, one]),
+            A_bar=0.0,
+            c_x=0.0,
+            c_a=self.c_a,
+            c_m=[self.c_p, self.c_p, self.c_v, self.c_v],
+            horizon=self.horizon,
+            initial_mean=[0.0, 0.0, 0.5, 0.0],
+            initial_std=0.5,
+            noise_std=[0.0, 0.0, self.noise_std, self.noise_std],
         )
 
     __repr__ = game_repr

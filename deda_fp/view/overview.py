@@ -119,6 +119,8 @@ def _exploitability(ax: Axes, history: Any) -> None:
         ax.text(0.5, 0.5, "no exact solver:\nnot certified", transform=ax.transAxes, ha="center", va="center")
         return
     ax.plot(known["iteration"], known["exploitability"], color=plots.LEARNED, marker=".")
+    last = max(int(history["iteration"].max()), 1)
+    ax.set(xlim=(-0.05 * last, 1.05 * last))  # certificates may be rarer than iterations
     least, most = known["exploitability"].min(), known["exploitability"].max()
     if 0 < 10 * least < most:
         ax.set(yscale="log")
