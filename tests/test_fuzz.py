@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from functools import cache
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import BAR, GAME, TINY, tiny
 
-from deda_fp import distances, finite
+from deda_fp import deviators, distances, finite
+from deda_fp.examples.congestion import Congestion
+from deda_fp.examples.evacuation import Evacuation
+from deda_fp.examples.flocking import Flocking
+from deda_fp.view.overview import overview
 from mfglib import best_response_gap, check_game, exploitability, recipes, replay, schedules, solve
 from mfglib.adapters import gym
 from mfglib.exact import (
@@ -254,6 +259,24 @@ def calls():
         "deda_fp.finite.lq_gain": (finite.lq_gain, dict(game=GAME, policy=m["policy"], n=5)),
         "deda_fp.finite.grid_gain": (finite.grid_gain, dict(grid=grid, play=play, n=5, width=0.2)),
         "deda_fp.finite.windows": (finite.windows, dict(grid=grid, mass=play.population.mass.numpy(), width=0.2)),
+        "deda_fp.deviators.lower_bound": (
+            deviators.lower_bound,
+            dict(game=GAME, policy=still, population=s.population, deviators=1, agents=20, seed=0)
+            | dict(preset="smoke", sizes=TINY),
+        ),
+        "deda_fp.examples.Congestion": (
+            Congestion,
+            dict(c_x=1.0, c_a=1.0, power=1.0, goal=0.5, horizon=3, a_bound=0.2, noise_bound=0.1),
+        ),
+        "deda_fp.examples.Evacuation": (
+            Evacuation,
+            dict(c_a=1.0, c_m=0.1, c_exit=1.0, horizon=3, a_bound=0.1, noise_bound=0.04),
+        ),
+        "deda_fp.examples.Flocking": (
+            Flocking,
+            dict(c_a=1.0, c_v=1.0, c_p=1.0, c_s=1.0, dt=0.3, horizon=3, noise_std=0.1),
+        ),
+        "deda_fp.view.overview": (drawn, dict(solution=s, game=GAME, seed=0)),
     }
     for kind in (AgentsConfig, CloningConfig, FlowConfig, LookaheadConfig, NetworkConfig, PPOConfig):
         config = kind()
@@ -295,6 +318,10 @@ def bar_table(grid):
     from grids import random_policy
 
     return random_policy(grid)
+
+
+def drawn(**arguments):
+    plt.close(overview(**arguments))
 
 
 def stepped(env):

@@ -1,0 +1,1 @@
+"""Worked games that are not in the paper, one a file."""
