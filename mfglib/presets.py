@@ -88,18 +88,17 @@ LECTURE: dict[int, Sizes] = {
         "look-ahead": dict(first_steps=300, steps=50, states=1024, batch=512, learning_rate=4e-3),
         "cloned": dict(agents=3000),
         "flow": dict(agents=20_000, steps=120, batch=512, bins=12),
-        "agents": dict(agents=8000),
+        "agents": dict(agents=20_000),
         "certify": dict(every=5),
     },
     # In two dimensions the errors of the clone move the crowd, and the default learning rate is too slow for it
     # (decision S6). Best responses may be rough, because the average forgives it: a larger budget costs time and gains
-    # nothing (decision S7). In both, a crowd that is simulated needs fewer agents than one that a flow learns from
-    # (decision S11).
+    # nothing (decision S7). Fewer agents for Algo 1 and 2 would make them worse (decision S11).
     2: {
         "look-ahead": dict(first_steps=250, steps=20, states=1024, batch=512),
         "cloned": dict(agents=2000, steps=320, batch=1024, learning_rate=1e-2),
         "flow": dict(agents=20_000, steps=60, batch=512),
-        "agents": dict(agents=8000),
+        "agents": dict(agents=20_000),
         "certify": dict(every=5),
     },
 }
@@ -108,12 +107,8 @@ LECTURE: dict[int, Sizes] = {
 AVERAGED: dict[str, dict[int, Sizes]] = {
     "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
     "mirror": {
-        1: {"flow": dict(agents=8000, draws=4), "agents": dict(agents=20_000)},
-        2: {
-            "mirror": dict(steps=60, states=2048),
-            "flow": dict(agents=16_000, steps=200, first_steps=400, batch=256),
-            "agents": dict(agents=20_000),
-        },
+        1: {"flow": dict(agents=8000, draws=4)},
+        2: {"mirror": dict(steps=60, states=2048), "flow": dict(steps=150, first_steps=400)},
     },
 }
 
@@ -154,7 +149,6 @@ def sizes(preset: str, game: Any = None, changes: Sizes | None = None, *, averag
             layers += [LECTURE[dimension], AVERAGED.get(averaging, {}).get(dimension, {})]
         if not getattr(game, "uses_density", True):  # plain best responses do not jump, and runs are short
             layers += [{"look-ahead": dict(temperature=0.0), "certify": dict(every=1)}]
-            layers += [{"agents": dict(agents=20_000)}] if preset == "lecture" else []  # no kernel is summed
     layers += [changes]
     table = {name: {k: v for layer in layers for k, v in layer.get(name, {}).items()} for name in known}
     table["mirror"] = table["look-ahead"] | table["mirror"]
