@@ -8,25 +8,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deda_fp.view import plots, rooms
+from mfglib.arguments import checked
+from mfglib.checks import integer
 from mfglib.games.base import clip
 from mfglib.games.bounded import BoundedGame
 from mfglib.policies import sampler
 from mfglib.protocols import Game
+from mfglib.seeds import generator
 
 AGENTS, POINTS, ARROWS = 20_000, 80, 12
 DRAWS = 2000  # of actions at a state of a line: a mean has 2% of their spread as its error
 
 
+@checked
 def overview(solution: Any, game: Game | None = None, seed: int = 0) -> Figure:
     """A figure of a `Solution` or `GridEquilibrium` of `game`: its population, its policy and its exploitability.
 
     One dimension: density and mean action over (t, x). Two: densities at three times, and arrows of the mean action
     at the middle one. More: the first two coordinates of sampled states at three times, and no policy.
     Densities are those of 20 000 samples of the population, and mean actions those of sampled ones within the game's
-    bounds; `seed` draws both. `game` may be left out where the solution knows its own. Raises TypeError if it does not.
+    bounds; `seed` draws both. `game` may be left out where the solution knows its own.
+    Raises TypeError naming the argument, ValueError for a seed < 0.
     """
+    integer("seed", seed, at_least=0, at_most=None)
+    if not (hasattr(solution, "population") and hasattr(solution, "policy") and hasattr(solution, "history")):
+        raise TypeError(f"solution: expected a Solution or a GridEquilibrium, got {type(solution).__name__}")
     game = _game(solution) if game is None else game
-    random = torch.Generator().manual_seed(seed)
+    if not isinstance(game, Game):
+        raise TypeError(f"game: expected a game, got {type(game).__name__}")
+    random = generator(seed, "overview")
     T, d = game.horizon, game.state_dim
     states = [solution.population.sample(t, AGENTS, random).detach().double().cpu().numpy() for t in range(T + 1)]
     if isinstance(game, BoundedGame):
