@@ -83,7 +83,7 @@ def _line(
     looks = (dict(cmap="viridis"), dict(cmap="RdBu_r", vmin=-top, vmax=top))
     parts = ((density, edges), (action, acting))
     for ax, (shown, ends), look, name in zip(axes, parts, looks, ("density", "mean action"), strict=False):
-        image = ax.pcolormesh(np.arange(len(shown) + 1) - 0.5, ends, shown.T, **look)
+        image = ax.pcolormesh(np.arange(len(shown) + 1) - 0.5, ends, shown.T, rasterized=True, **look)
         fig.colorbar(image, ax=ax, label=name)
         ax.set(title=f"{name} over time", xlabel="time t", ylabel="state x")
         ax.grid(False)
@@ -94,7 +94,7 @@ def _plane(fig: Figure, axes: Any, game: Game, states: list, times: list, low: n
     counts = [np.histogram2d(*states[t][:, :2].T, bins=edges, density=True)[0] for t in times]
     top = np.quantile(np.stack(counts), 0.995) or 1.0
     for ax, t, shown in zip(axes, times, counts, strict=False):
-        image = ax.pcolormesh(*edges, shown.T, vmin=0, vmax=top, cmap="viridis")
+        image = ax.pcolormesh(*edges, shown.T, vmin=0, vmax=top, cmap="viridis", rasterized=True)
         _plan(ax, game)
         ax.set(title=f"density, t = {t}" + (f" (x₁, x₂ of {len(low)})" if len(low) > 2 else ""))
     fig.colorbar(image, ax=list(axes[:3]), label="density", extend="max")
