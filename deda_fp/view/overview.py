@@ -71,6 +71,11 @@ def _mean_action(game: Game, policy: Any, t: int, x: np.ndarray, draws: int, ran
         return a.reshape(len(x), draws, -1).mean(1).double().cpu().numpy()
 
 
+def _top(density: np.ndarray) -> float:
+    """The top of a scale on which few crowded places do not hide all others."""
+    return min(density.max(), 1.5 * np.quantile(density, 0.98)) or 1.0
+
+
 def _line(
     fig: Figure, axes: Any, game: Game, policy: Any, states: list, low: float, high: float, random: torch.Generator
 ) -> None:
@@ -80,11 +85,12 @@ def _line(
     middle = (acting[1:] + acting[:-1])[:, None] / 2
     action = np.stack([_mean_action(game, policy, t, middle, DRAWS, random)[:, 0] for t in range(len(states) - 1)])
     top = np.abs(action).max() or 1.0
-    looks = (dict(cmap="viridis"), dict(cmap="RdBu_r", vmin=-top, vmax=top))
+    most = _top(density)
+    looks = (dict(cmap="viridis", vmin=0, vmax=most), dict(cmap="RdBu_r", vmin=-top, vmax=top))
     parts = ((density, edges), (action, acting))
     for ax, (shown, ends), look, name in zip(axes, parts, looks, ("density", "mean action"), strict=False):
         image = ax.pcolormesh(np.arange(len(shown) + 1) - 0.5, ends, shown.T, rasterized=True, **look)
-        fig.colorbar(image, ax=ax, label=name)
+        fig.colorbar(image, ax=ax, label=name, extend="max" if shown.max() > image.norm.vmax else "neither")
         ax.set(title=f"{name} over time", xlabel="time t", ylabel="state x")
         ax.grid(False)
 
@@ -92,12 +98,12 @@ def _line(
 def _plane(fig: Figure, axes: Any, game: Game, states: list, times: list, low: np.ndarray, high: np.ndarray) -> None:
     edges = [np.linspace(a, b, POINTS // 2 + 1) for a, b in zip(low[:2], high[:2], strict=True)]
     counts = [np.histogram2d(*states[t][:, :2].T, bins=edges, density=True)[0] for t in times]
-    top = np.quantile(np.stack(counts), 0.995) or 1.0
+    top = _top(np.stack(counts))
     for ax, t, shown in zip(axes, times, counts, strict=False):
         image = ax.pcolormesh(*edges, shown.T, vmin=0, vmax=top, cmap="viridis", rasterized=True)
         _plan(ax, game)
         ax.set(title=f"density, t = {t}" + (f" (x₁, x₂ of {len(low)})" if len(low) > 2 else ""))
-    fig.colorbar(image, ax=list(axes[:3]), label="density", extend="max")
+    fig.colorbar(image, ax=list(axes[:3]), label="density", extend="max" if np.max(counts) > top else "neither")
 
 
 def _arrows(
