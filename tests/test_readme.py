@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from mfglib import exploitability
@@ -55,6 +56,8 @@ def test_all_code_runs_in_its_order(page):
         )
         density = truth.population.density(game.horizon)
         assert density[:25].argmax() in range(7, 13) and density[25:].argmax() in range(12, 18)  # at the stalls
+        assert (names["folder"] / "two_stalls.png").is_file() and len(names["bound"].gains) == 2
+        plt.close(names["picture"])
     elif name == "docs/howto/exact.md":
         assert names["fine"].history["iteration"].iloc[0] == 20 and len(names["steps"]) == 21
         assert names["solution"].history["exploitability"][0] < 0.01 * names["fine"].first

@@ -8,25 +8,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deda_fp.view import plots, rooms
+from mfglib.arguments import checked
+from mfglib.checks import integer
 from mfglib.games.base import clip
 from mfglib.games.bounded import BoundedGame
 from mfglib.policies import sampler
 from mfglib.protocols import Game
+from mfglib.seeds import generator
 
 AGENTS, POINTS, ARROWS = 20_000, 80, 12
 DRAWS = 2000  # of actions at a state of a line: a mean has 2% of their spread as its error
 
 
+@checked
 def overview(solution: Any, game: Game | None = None, seed: int = 0) -> Figure:
     """A figure of a `Solution` or `GridEquilibrium` of `game`: its population, its policy and its exploitability.
 
     One dimension: density and mean action over (t, x). Two: densities at three times, and arrows of the mean action
     at the middle one. More: the first two coordinates of sampled states at three times, and no policy.
     Densities are those of 20 000 samples of the population, and mean actions those of sampled ones within the game's
-    bounds; `seed` draws both. `game` may be left out where the solution knows its own. Raises TypeError if it does not.
+    bounds; `seed` draws both. `game` may be left out where the solution knows its own.
+    Raises TypeError naming the argument, ValueError for a seed < 0.
     """
+    integer("seed", seed, at_least=0, at_most=None)
+    if not (hasattr(solution, "population") and hasattr(solution, "policy") and hasattr(solution, "history")):
+        raise TypeError(f"solution: expected a Solution or a GridEquilibrium, got {type(solution).__name__}")
     game = _game(solution) if game is None else game
-    random = torch.Generator().manual_seed(seed)
+    if not isinstance(game, Game):
+        raise TypeError(f"game: expected a game, got {type(game).__name__}")
+    random = generator(seed, "overview")
     T, d = game.horizon, game.state_dim
     states = [solution.population.sample(t, AGENTS, random).detach().double().cpu().numpy() for t in range(T + 1)]
     if isinstance(game, BoundedGame):
@@ -61,6 +71,11 @@ def _mean_action(game: Game, policy: Any, t: int, x: np.ndarray, draws: int, ran
         return a.reshape(len(x), draws, -1).mean(1).double().cpu().numpy()
 
 
+def _top(density: np.ndarray) -> float:
+    """The top of a scale on which few crowded places do not hide all others."""
+    return min(density.max(), 1.5 * np.quantile(density, 0.98)) or 1.0
+
+
 def _line(
     fig: Figure, axes: Any, game: Game, policy: Any, states: list, low: float, high: float, random: torch.Generator
 ) -> None:
@@ -70,11 +85,12 @@ def _line(
     middle = (acting[1:] + acting[:-1])[:, None] / 2
     action = np.stack([_mean_action(game, policy, t, middle, DRAWS, random)[:, 0] for t in range(len(states) - 1)])
     top = np.abs(action).max() or 1.0
-    looks = (dict(cmap="viridis"), dict(cmap="RdBu_r", vmin=-top, vmax=top))
+    most = _top(density)
+    looks = (dict(cmap="viridis", vmin=0, vmax=most), dict(cmap="RdBu_r", vmin=-top, vmax=top))
     parts = ((density, edges), (action, acting))
     for ax, (shown, ends), look, name in zip(axes, parts, looks, ("density", "mean action"), strict=False):
-        image = ax.pcolormesh(np.arange(len(shown) + 1) - 0.5, ends, shown.T, **look)
-        fig.colorbar(image, ax=ax, label=name)
+        image = ax.pcolormesh(np.arange(len(shown) + 1) - 0.5, ends, shown.T, rasterized=True, **look)
+        fig.colorbar(image, ax=ax, label=name, extend="max" if shown.max() > image.norm.vmax else "neither")
         ax.set(title=f"{name} over time", xlabel="time t", ylabel="state x")
         ax.grid(False)
 
@@ -82,12 +98,12 @@ def _line(
 def _plane(fig: Figure, axes: Any, game: Game, states: list, times: list, low: np.ndarray, high: np.ndarray) -> None:
     edges = [np.linspace(a, b, POINTS // 2 + 1) for a, b in zip(low[:2], high[:2], strict=True)]
     counts = [np.histogram2d(*states[t][:, :2].T, bins=edges, density=True)[0] for t in times]
-    top = np.quantile(np.stack(counts), 0.995) or 1.0
+    top = _top(np.stack(counts))
     for ax, t, shown in zip(axes, times, counts, strict=False):
-        image = ax.pcolormesh(*edges, shown.T, vmin=0, vmax=top, cmap="viridis")
+        image = ax.pcolormesh(*edges, shown.T, vmin=0, vmax=top, cmap="viridis", rasterized=True)
         _plan(ax, game)
         ax.set(title=f"density, t = {t}" + (f" (x₁, x₂ of {len(low)})" if len(low) > 2 else ""))
-    fig.colorbar(image, ax=list(axes[:3]), label="density", extend="max")
+    fig.colorbar(image, ax=list(axes[:3]), label="density", extend="max" if np.max(counts) > top else "neither")
 
 
 def _arrows(
