@@ -1,7 +1,8 @@
-"""Build the site in results/site/html from notebooks, documents, report and docstrings; nothing is executed (`make site`).
+"""Build the site in results/site/html from notebooks, documents, report and docstrings (`make site`).
 
-It opens without a net: MathJax comes from npm once and is kept in results/site/mathjax, and no page asks for anything
-from elsewhere. A warning of Sphinx is an error, and so is a link to a file of the site that does not exist.
+Nothing is executed: outputs are the stored ones. The site needs no net: MathJax comes from npm once and is kept in
+results/site/static, and no page asks for anything from elsewhere. A warning of Sphinx is an error, and so is a link to
+a file or an anchor of the site that does not exist.
 """
 
 import ast
@@ -73,13 +74,14 @@ def stage() -> None:
         (SOURCE / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, SOURCE / file)
     front = (SOURCE / "README.md").read_text(encoding="utf-8")
-    contents = (ROOT / "docs/site/contents.md").read_text(encoding="utf-8")
-    (SOURCE / "index.md").write_text(front + contents, encoding="utf-8")
-    (SOURCE / "README.md").unlink()
     (SOURCE / "report.md").write_text(REPORT.format(pdf="paper/report.pdf"), encoding="utf-8")
     (SOURCE / "reference").mkdir()
     for package in packages():
         (SOURCE / f"reference/{'.'.join(package.parts)}.md").write_text(reference(package), encoding="utf-8")
+    lines = (ROOT / "docs/site/contents.md").read_text(encoding="utf-8").splitlines()
+    there = [line for line in lines if "*" not in line or any(SOURCE.glob(f"{line}.*"))]  # what is not written yet
+    (SOURCE / "index.md").write_text("\n".join([front, *there, ""]), encoding="utf-8")
+    (SOURCE / "README.md").unlink()
 
 
 def vendor() -> None:
@@ -114,7 +116,7 @@ class Links(HTMLParser):
 
 
 def faults(folder: Path) -> Iterator[str]:
-    """What is wrong with the links of a built site: files or anchors that do not exist, and what loads from elsewhere."""
+    """What is wrong with the links of a built site: to files or anchors that do not exist, or loaded from elsewhere."""
     parsed = {file: Links(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.html"))}
     for file, page in parsed.items():
         for tag, address in sorted(set(page.links)):

@@ -1,4 +1,4 @@
-"""Sphinx's settings for the site: what Jupyter Book 1 sets, and the project's own mends. `docs/site/build.py` runs it."""
+"""Sphinx's settings for the site: what Jupyter Book 1 sets, and the project's own mends. See docs/site/build.py."""
 
 import json
 import re
@@ -22,7 +22,7 @@ nb_ipywidgets_js: dict[str, Any] = {}  # a stored panel is a picture; nothing is
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_dmath_double_inline = True
 myst_heading_anchors = 4
-suppress_warnings = ["toc.empty_glob", "myst.header"]  # the exercises may be left out; a level that jumps is as written
+suppress_warnings = ["myst.header"]  # levels of headings may jump
 
 mathjax_path = "mathjax/tex-svg-full.js"  # with all its extensions and no fonts: it asks for no other file
 python_maximum_signature_line_length = 70

@@ -1,7 +1,9 @@
 """Opens every page of the built site in Chromium, as wide as a phone and as a desk: nothing sticks out, no formula is
 left as TeX, the console stays empty, nothing is fetched from elsewhere, and the search finds.
 
-    make site && python tests/browser/site_pages.py     (a part of `make browser-test`; screenshots in results/browser/site)
+    python tests/browser/site_pages.py [PART OF A NAME]
+
+It is a part of `make browser-test`. Screenshots are kept in results/browser/site.
 """
 
 import contextlib
@@ -24,7 +26,8 @@ NOISE = ("favicon",)
 # Text outside of code that MathJax should have made a formula: a command with a brace, a delimiter, or two dollars.
 RAW = r"""() => {
   for (const shut of document.querySelectorAll('details')) shut.open = true;
-  const walk = document.createTreeWalker(document.querySelector('article, main') || document.body, NodeFilter.SHOW_TEXT);
+  const root = document.querySelector('article, main') || document.body;
+  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   const found = [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(e => 'MathJax: ' + e.textContent);
   while (walk.nextNode()) {
     const node = walk.currentNode;
