@@ -5,6 +5,8 @@ PRESET ?= lecture
 TORCH  := 2.13.0
 PLAYWRIGHT := 1.65.2
 NBGRADER := 0.9.5
+# What Jupyter Book 1 is made of; Jupyter Book itself asks for an older docutils than the lock's.
+SITE := sphinx==9.0.4 myst-nb==1.4.0 sphinx-book-theme==1.4.0
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -14,7 +16,7 @@ MADE_FROM = $(PYTHON) -c 'import hashlib, os, sys; \
   print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest(), sys.version.split()[0], sys.base_prefix, os.getcwd())'
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all
 
-.PHONY: help setup figures figure take reproduce test test-faults browser-test exercises lab notebooks report bench lock unlock clean
+.PHONY: help setup figures figure take reproduce test test-faults browser-test exercises lab notebooks site report bench lock unlock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,7 +65,7 @@ test: setup ## ruff, then pytest over the tests and every notebook cell at the s
 test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (five minutes)
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
-browser-test: setup ## open every notebook in JupyterLab in Chromium, run three, move their panels (three minutes)
+browser-test: site ## every notebook in JupyterLab in Chromium, three of them run, their panels moved; every page of the site
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock playwright==$(PLAYWRIGHT)
 	$(BIN)/python tests/browser/run.py
 
@@ -78,6 +80,12 @@ lab: setup ## open JupyterLab on the notebooks (its token stays on: use the addr
 notebooks: take ## execute the notebooks that are stale at the lecture preset and store their outputs
 	$(SNAKEMAKE) --config preset=lecture
 	$(BIN)/python -m deda_fp.execute --store
+
+site: setup ## build the site from stored outputs: results/site/html/index.html (needs npm; under a minute)
+	@[ "$(SITE)" = "$$(cat $(VENV)/site 2>/dev/null)" ] || { \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock $(SITE) && \
+	  echo "$(SITE)" > $(VENV)/site; }
+	$(BIN)/python docs/site/build.py
 
 report: setup ## build the report in paper/ from the results files
 	$(BIN)/python paper/build.py

@@ -1,4 +1,5 @@
-"""Opens every notebook in a real JupyterLab, in Chromium, runs some of them, and moves every dial of their panels.
+"""Opens every notebook in a real JupyterLab, in Chromium, runs some of them, and moves every dial of their panels;
+then every page of the site (site_pages.py).
 
     make browser-test
 
@@ -18,7 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+import site_pages as site
+from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,16 +179,23 @@ def visit(page: Page, address: str, name: str, said: list[str], check: Checks) -
     check(f"{name}: no error in the console", not faults(said), faults(said))
 
 
-def main() -> int:
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, without a window; SystemExit if there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next((path for name in names if (path := shutil.which(name))), None)
-    if browser is None:
-        print("error: expected Chromium; on Debian and Ubuntu: sudo apt-get install chromium", file=sys.stderr)
-        return 1
+    path = next((path for name in names if (path := shutil.which(name))), None)
+    if path is None:
+        raise SystemExit("error: expected Chromium; on Debian and Ubuntu: sudo apt-get install chromium")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def main() -> int:
     check, said = Checks(), []
-    with jupyterlab() as address, sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    with chromium() as browser, jupyterlab() as address:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         for name in sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")):
@@ -194,7 +203,8 @@ def main() -> int:
                 visit(page, address, name, said, check)
             except PlaywrightTimeout as reason:  # the others may answer
                 check(f"{name}: answers in time", False, str(reason).splitlines()[0])
-        chromium.close()
+        page.close()
+        site.visit(browser, check)
     print(f"{check.failed} failed; screenshots in {OUT.relative_to(ROOT)}")
     return int(check.failed > 0)
 
