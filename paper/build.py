@@ -40,7 +40,7 @@ def mend(file: str) -> str:
     """How to make an input of the report, given from the project's root."""
     if file in BENCHMARKS:
         return f"run the benchmark, `{BENCHMARKS[file]}`"
-    if file.startswith("figures/") and file != "figures/data/paper_curves.csv":
+    if file.startswith("figures/") and not file.startswith("figures/data/paper_"):
         return "run `make figures`"
     return f"it is kept in the repository: `git checkout -- {file}`"
 
