@@ -13,7 +13,7 @@ MADE_FROM = $(PYTHON) -c 'import hashlib, os, sys; \
   print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest(), sys.version.split()[0], sys.base_prefix, os.getcwd())'
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all
 
-.PHONY: help setup figures figure take reproduce test test-faults browser-test lab notebooks report bench lock unlock clean
+.PHONY: help setup figures figure take reproduce test test-faults browser-test lab notebooks report slides bench lock unlock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -74,6 +74,9 @@ notebooks: take ## execute the notebooks that are stale at the lecture preset an
 
 report: setup ## build the report in paper/ from the results files
 	$(BIN)/python paper/build.py
+
+slides: setup ## slides of notebooks 00, 02 and 03, from their stored outputs, in results/slides/
+	$(BIN)/python -m deda_fp.slides
 
 bench: setup ## run every benchmark: tables on the screen, rows in results/bench/
 	@mkdir -p results/bench; failed=; \
