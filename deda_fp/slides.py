@@ -39,7 +39,7 @@ def tagged(notebook: NotebookNode) -> NotebookNode:
             if kind == "slide":
                 kept = not LEFT_OUT.match(part.source)
             metadata = {"slideshow": {"slide_type": kind if kept else "skip"}} | cell.metadata
-            copy.cells.append(part | {"metadata": metadata})
+            copy.cells.append(nbformat.from_dict(part | {"metadata": metadata}))
     return copy
 
 
