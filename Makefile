@@ -16,7 +16,7 @@ MADE_FROM = $(PYTHON) -c 'import hashlib, os, sys; \
   print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest(), sys.version.split()[0], sys.base_prefix, os.getcwd())'
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all
 
-.PHONY: help setup figures figure take reproduce test test-faults browser-test exercises lab notebooks site report bench lock unlock clean
+.PHONY: help setup figures figure take reproduce test test-faults browser-test exercises lab notebooks site report slides bench lock unlock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -89,6 +89,9 @@ site: setup ## build the site from stored outputs: results/site/html/index.html 
 
 report: setup ## build the report in paper/ from the results files
 	$(BIN)/python paper/build.py
+
+slides: setup ## slides of notebooks 00, 02 and 03, from their stored outputs, in results/slides/
+	$(BIN)/python -m deda_fp.slides
 
 bench: setup ## run every benchmark: tables on the screen, rows in results/bench/
 	@mkdir -p results/bench; failed=; \

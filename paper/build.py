@@ -1,10 +1,13 @@
 """Build the report: `python paper/build.py` compiles paper/report.typ into paper/report.pdf (`make report`).
 
-Every number and figure in it comes from a file. A missing file, or a number missing in one, is an error that names the
-mend. Only the fonts that come with Typst are used and no date is written: an unchanged report is an unchanged file.
+Every number and figure in it comes from a file. A missing file, a number missing in one, or a table of runs that is not
+that of the stored runs, is an error that names the mend. Only the fonts that come with Typst are used and no date is
+written: an unchanged report is an unchanged file.
 """
 
 import argparse
+import csv
+import math
 import re
 import sys
 from pathlib import Path
@@ -40,7 +43,7 @@ def mend(file: str) -> str:
     """How to make an input of the report, given from the project's root."""
     if file in BENCHMARKS:
         return f"run the benchmark, `{BENCHMARKS[file]}`"
-    if file.startswith("figures/") and file != "figures/data/paper_curves.csv":
+    if file.startswith("figures/") and not file.startswith("figures/data/paper_"):
         return "run `make figures`"
     return f"it is kept in the repository: `git checkout -- {file}`"
 
@@ -51,10 +54,33 @@ def inputs(source: Path) -> list[str]:
     return sorted(set(re.findall(r'"/([^"\n]+\.\w+)"', text)))
 
 
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def stale(root: Path) -> list[str]:
+    """Tables of runs, figures/data/GAME_runs.csv, whose last exploitabilities no history in root/runs/GAME ends with.
+
+    Without a folder root/runs/GAME (a copy of the project without its store) there is nothing to compare with.
+    """
+    found = []
+    for table in sorted((root / "figures/data").glob("*_runs.csv")):
+        ends = {(row["game"], row["algorithm"], row["averaging"], row["seed"]): row for row in rows(table)}  # last rows
+        for (game, *variant), row in ends.items():
+            stored = [rows(file)[-1]["exploitability"] for file in (root / "runs" / game).glob("*/*/history.csv")]
+            if "_long_" in table.name or not stored:  # runs that are carried on are not kept
+                continue
+            if not any(math.isclose(float(row["exploitability"]), float(value), rel_tol=1e-5) for value in stored):
+                file = table.relative_to(root).as_posix()
+                found.append(f"{file}: {', '.join([game, *variant])} is not of the stored runs: {mend(file)}")
+    return found
+
+
 def build(output: Path | None = None, root: Path = ROOT) -> Path:
     """Compile root/paper/report.typ into `output`, by default the PDF beside it; returns the file.
 
-    Raises ReportError, and leaves `output` as it was, if a file or a number is missing.
+    Raises ReportError, and leaves `output` as it was, if a file or a number is missing or a table of runs is stale.
     """
     source = root / "paper/report.typ"
     output = source.with_suffix(".pdf") if output is None else Path(output)
@@ -63,6 +89,8 @@ def build(output: Path | None = None, root: Path = ROOT) -> Path:
     missing = [file for file in inputs(source) if not (root / file).is_file()]
     if missing:
         raise ReportError("\n".join(f"{file} is missing: {mend(file)}" for file in missing))
+    if old := stale(root):
+        raise ReportError("\n".join(old))
     try:
         pdf, warnings = typst.compile_with_warnings(source, root=root, format="pdf", ignore_system_fonts=True)
     except typst.TypstError as error:

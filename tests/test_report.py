@@ -86,6 +86,41 @@ def test_a_missing_number_fails(tree):
     assert not (tree / "paper/report.pdf").exists()
 
 
+def test_a_table_that_is_not_of_the_stored_runs_fails(tree):
+    shutil.copytree(ROOT / "runs/lq", tree / "runs/lq")
+    assert report.stale(tree) == []
+    history = next((tree / "runs/lq/uniform/seed-0").glob("history.csv"))
+    lines = history.read_text(encoding="utf-8").splitlines()
+    history.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(report.ReportError, match="lq_runs.csv: lq, deda-fp, uniform, 0 is not of the stored"):
+        report.build(root=tree)
+
+
+def test_verdicts_follow_the_numbers(tree):
+    """Worse runs of DEDA-FP in 4-rooms turn its verdicts; a sentence that cannot follow stops the build."""
+    options = {"field": "value", "one": True, "root": tree, "ignore_system_fonts": True}
+    source, table = tree / "paper/report.typ", tree / "figures/data/four-rooms_runs.csv"
+    before = json.loads(typst.query(source, "<verdicts>", **options))
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    final = max(int(row["iteration"]) for row in rows)
+    for row in rows:
+        if row["algorithm"] == "deda-fp" and row["averaging"] == "uniform" and int(row["iteration"]) == final:
+            row["exploitability"] = str(4 * float(row["exploitability"]))
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    after = json.loads(typst.query(source, "<verdicts>", **options))
+    assert len(before) == len(after) >= 15
+    assert after["exploitability: four-rooms"] == "weaker"
+    assert after["better: four-rooms"] == "not reproduced" != before["better: four-rooms"]
+    text = source.read_text(encoding="utf-8").replace("flow-ratio < 10 [", "flow-ratio < 1 [")
+    source.write_text(text, encoding="utf-8")
+    with pytest.raises(report.ReportError, match="by less than ten times': rewrite the sentence"):
+        report.build(root=tree)
+
+
 def test_notebook_and_benchmark_must_agree_on_what_is_exact(tree):
     rows = json.loads((tree / BENCHMARK).read_text(encoding="utf-8"))
     for row in rows:

@@ -1,0 +1,68 @@
+"""Slides of a notebook, from its own cells and stored outputs: `python -m deda_fp.slides` (`make slides`).
+
+A slide for each section, below it what else it says and its pictures. Code is left out, but what it drew and printed
+stays. nbconvert writes pages of reveal.js, which a browser fetches when it opens them.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import SlidesExporter
+from nbformat import NotebookNode, v4
+
+from mfglib.files import replacing
+
+ROOT = Path(__file__).resolve().parents[1]
+LECTURES = ("00_mean_field_games", "02_deda_fp_on_lq", "03_error_propagation")
+LEFT_OUT = re.compile(r"## Exercises\b")
+
+
+def tagged(notebook: NotebookNode) -> NotebookNode:
+    """A copy whose cells have nbconvert's metadata `slideshow.slide_type`.
+
+    Text that holds several headings becomes a cell for each. A cell that begins a section is a "slide", other text and
+    code with pictures are "subslide", code with other outputs goes on ("-"), and code without outputs, exercises and
+    cells that are tagged otherwise already are as they are or "skip".
+    """
+    copy, kept = v4.new_notebook(metadata=notebook.metadata), True
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+            kind = "subslide" if "image/png" in kinds else "-" if cell.outputs else "skip"
+            parts = [(kind, cell)]
+        else:
+            texts = [text for text in re.split(r"^(?=##? )", cell.source, flags=re.M) if text.strip()]
+            parts = [("slide" if text.startswith("#") else "subslide", v4.new_markdown_cell(text)) for text in texts]
+        for kind, part in parts:
+            if kind == "slide":
+                kept = not LEFT_OUT.match(part.source)
+            metadata = {"slideshow": {"slide_type": kind if kept else "skip"}} | cell.metadata
+            copy.cells.append(nbformat.from_dict(part | {"metadata": metadata}))
+    return copy
+
+
+def write(notebook: Path, folder: Path) -> Path:
+    """Slides of `notebook` in `folder`, as NAME.slides.html; returns the file."""
+    exporter = SlidesExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.reveal_scroll = True
+    page, _ = exporter.from_notebook_node(tagged(nbformat.read(notebook, 4)))
+    file = folder / f"{notebook.stem}.slides.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as part:
+        part.write_text(page, encoding="utf-8")
+    return file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: the three lectures of docs/course.md")
+    parser.add_argument("--output", type=Path, default=Path("results/slides"))
+    arguments = parser.parse_args()
+    for notebook in arguments.notebooks or [ROOT / f"notebooks/{name}.ipynb" for name in LECTURES]:
+        print(f"slides: {write(notebook, arguments.output)}")
+
+
+if __name__ == "__main__":
+    main()
