@@ -1,110 +1,138 @@
-"""The exercises: what their checks say, and the starters that are made from the solutions.
+"""The auto-checked exercises: hints for checks, starters made from solutions, and the archive that students get.
 
-    python -m deda_fp.exercises                  write notebooks/exercises/*.ipynb from notebooks/exercises/solutions/
-    python -m deda_fp.exercises --pack FILE.zip  pack what students get: no solutions
-    python -m deda_fp.exercises --course FOLDER  lay out a course for nbgrader
+    python -m deda_fp.exercises                     make every starter again from its solution
+    python -m deda_fp.exercises --pack FILE.zip     starters and a page on how to begin, without solutions
 
-A solution is the one source of its exercise. nbgrader's own marks, BEGIN SOLUTION and END SOLUTION, say which lines a
-student writes.
+A solution notebook is the source: what stands between `### BEGIN SOLUTION` and `### END SOLUTION` is taken out, and the
+words after the first of them say what is to be done. The marks and the metadata of cells are nbgrader's
+(https://nbgrader.readthedocs.io), schema 3, so that it can release, collect and grade the same files.
 """
 
 import argparse
+import copy
 import re
-import shutil
+import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks/exercises"
-STUB = 'raise NotImplementedError("Write this part in place of this line: the text above says what it returns.")'
-CONFIG = f'c = get_config()  # noqa: F821 (nbgrader defines it)\nc.ClearSolutions.code_stub = {{"python": {STUB!r}}}\n'
-SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.M | re.S)
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+SOLUTION = re.compile(rf"^([ \t]*){BEGIN}[ \t]*(.*)\n(?:.*\n)*?[ \t]*{END}[ \t]*$", re.M)
+PAGE = """\
+Exercises on mean field games, checked as you go.
+
+Each notebook says what it needs and how long it takes. Replace each line `raise NotImplementedError(...)` by your own
+code and run the notebook from the top: the folded cells check what you wrote, and say what may be wrong. They know the
+solutions, so run them folded.
+They need the packages mfglib and deda_fp, which are one distribution, deda-fp.
+"""
 
 
-def expect(
-    what: str, got: Any, expected: Any, mistakes: Iterable[tuple[Any, str]] = (), tolerance: float = 1e-6
-) -> None:
-    """Pass if `got` is `expected`, numbers or arrays of one shape, within `tolerance`, relative and absolute.
+# --- hints
 
-    Otherwise raise AssertionError, with the hint of the first of `mistakes`, pairs of a wrong result and a hint, whose
-    result was got.
+
+def expect(name: str, got: Any, right: Any, mistakes: Mapping[str, Any] | None = None, *, rtol: float = 1e-6) -> None:
+    """Raise AssertionError, with a hint, unless `got` is `right`: numbers or arrays of one shape, to `rtol` of the
+    largest.
+
+    mistakes: hint -> the wrong result that calls for it. Without one that fits, the message says where the first
+    difference is and to which side; it never tells the right number.
     """
-    if got is None:
-        raise AssertionError(f"{what}: got None. Does the function end with `return`?")
-    got, expected = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
-    if got.shape != expected.shape:
-        raise AssertionError(f"{what}: got an array of shape {got.shape}, expected shape {expected.shape}.")
-    if np.allclose(got, expected, tolerance, tolerance):
-        print(f"passed: {what}")
+    right = np.asarray(right, dtype=float)
+    if got is None or got is ... or (isinstance(got, list) and any(one is None for one in got)):
+        raise AssertionError(f"{name} is still empty: does your function return it?")
+    try:
+        got = np.asarray(got, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"{name}: expected numbers, got {got!r}") from None
+
+    def same(other: Any) -> bool:
+        other = np.asarray(other, dtype=float)
+        return other.shape == got.shape and np.allclose(got, other, rtol=0, atol=rtol * (np.abs(other).max() or 1.0))
+
+    if same(right):
         return
-    shown = f"{what}: got {np.array2string(got, precision=5, threshold=8)}"
-    for wrong, hint in mistakes:
-        if np.shape(wrong) == got.shape and np.allclose(got, wrong, tolerance, tolerance):
-            raise AssertionError(f"{shown}. Hint: {hint}")
-    raise AssertionError(
-        f"{shown}, expected {np.array2string(expected, precision=5, threshold=8)}. Hint: if a check "
-        "above failed, mend that first. None of the usual mistakes gives this; compare term by term with the text"
-    )
+    for hint, wrong in (mistakes or {}).items():
+        if same(wrong):
+            raise AssertionError(f"{name}: {hint}")
+    if got.shape != right.shape:
+        raise AssertionError(f"{name}: expected shape {right.shape}, got {got.shape}")
+    if not np.isfinite(got).all():
+        raise AssertionError(f"{name}: expected finite numbers, got {got}")
+    where = np.unravel_index(np.argmax(~np.isclose(got, right, rtol=rtol, atol=0)), right.shape)
+    place = f"[{', '.join(map(str, where))}]" if where else ""
+    side = "large" if got[where] > right[where] else "small"
+    raise AssertionError(f"{name}{place} is {got[where]:.6g}, which is too {side}")
+
+
+def results(name: str, got: Any, n: int) -> tuple[Any, ...]:
+    """`got` as n results; AssertionError, with a hint, if it is not that many."""
+    if not isinstance(got, (tuple, list)) or len(got) != n:
+        raise AssertionError(f"{name}: expected {n} results, `return first, second`, got {got!r}")
+    return tuple(got)
+
+
+# --- starters
 
 
 def starter(solution: Any) -> Any:
-    """The notebook that students get: stubs for solutions, and no outputs."""
-    import nbformat
+    """The notebook that students get: a copy of `solution` without what solves it, and without outputs.
 
-    notebook = nbformat.from_dict(solution)
-    for cell in notebook.cells:
-        cell.source = SOLUTION.sub(lambda found: found[1] + STUB, cell.source)
+    Raises ValueError if a cell that is to be solved has no pair of marks, or if a mark stands alone.
+    """
+    notebook = copy.deepcopy(solution)
+    for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        cell.source, found = SOLUTION.subn(_your_turn, cell.source)
+        if bool(found) != cell.metadata.get("nbgrader", {}).get("solution", False) or "SOLUTION" in cell.source:
+            raise ValueError(
+                f"cell {number}: expected pairs of {BEGIN} and {END} in cells to be solved, and nowhere else"
+            )
     return notebook
 
 
-def solutions() -> list[Path]:
-    """The files of the solutions, in their order."""
-    return sorted((FOLDER / "solutions").glob("[0-9]*.ipynb"))
+def _your_turn(found: re.Match[str]) -> str:
+    words = found[2].replace('"', "'")
+    return f'{found[1]}raise NotImplementedError("your turn: {words}")'
 
 
-def write_starters() -> None:
-    """Write the starter of each solution beside the folder of the solutions."""
+def write_starters(folder: Path = FOLDER) -> list[Path]:
+    """Make each starter in `folder` from its namesake in `folder`/solutions; returns them."""
     import nbformat
 
-    for path in solutions():
-        nbformat.write(starter(nbformat.read(path, as_version=4)), FOLDER / path.name)
+    made = []
+    for path in sorted((folder / "solutions").glob("[0-9]*.ipynb")):
+        nbformat.write(starter(nbformat.read(path, as_version=4)), folder / path.name)
+        made.append(folder / path.name)
+    return made
 
 
-def pack(file: Path) -> None:
-    """A .zip of the starters; nothing from the folder of the solutions."""
+def pack(file: Path, folder: Path = FOLDER) -> list[str]:
+    """Write the archive that students get: starters and a page, without solutions. Returns its names."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in solutions():
-            packed.write(FOLDER / path.name, f"exercises/{path.name}")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("exercises/README.txt", PAGE)
+        for path in sorted(folder.glob("[0-9]*.ipynb")):
+            archive.write(path, f"exercises/{path.name}")
+        return archive.namelist()
 
 
-def course(folder: Path) -> None:
-    """A course as nbgrader lays it out: the solutions are the sources of the one assignment `exercises`."""
-    source = folder / "source/exercises"
-    source.mkdir(parents=True, exist_ok=True)
-    for path in solutions():
-        shutil.copyfile(path, source / path.name)
-    (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pack", type=Path, metavar="FILE")
-    parser.add_argument("--course", type=Path, metavar="FOLDER")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="write the archive for students")
     options = parser.parse_args(arguments)
+    made = write_starters()
+    print(f"{len(made)} starters made in {FOLDER}")
     if options.pack:
-        pack(options.pack)
-    if options.course:
-        course(options.course)
-    if not (options.pack or options.course):
-        write_starters()
+        print(f"{options.pack}: {len(pack(options.pack))} files")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,9 @@
-"""The exercises: starters fail with a hint, solutions pass, likely mistakes are named, and nbgrader takes them."""
+"""notebooks/exercises: starters fail with a hint, solutions pass, and both are what nbgrader expects."""
 
-import json
+import copy
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,150 +13,226 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 from deda_fp import exercises
-from deda_fp.exercises import expect
+from deda_fp.exercises import FOLDER, expect, pack, results, starter, write_starters
 
-SOLUTIONS = exercises.solutions()
-NAMES = [path.name for path in SOLUTIONS]
-# exercise -> what a student may write in place of what is right, and a word of the hint that follows
-MISTAKES = {
-    "01": ("(c_a + c_x + c_m)", "(c_x + c_m)", "where is c_a"),
-    "02": ("K = -B * P_next", "K = B * P_next", "K is negative"),
-    "03": ("+ sigma**2", "+ sigma", "standard deviation"),
-    "04": ("dK**2 * v", "0 * v", "the term with v_t is missing"),
-    "05": (") / k)", "))", "1/k of the way"),
-    "06": ("w *= 1 - step", "w *= 1", "later steps shrink"),
-    "07": ("norm.pdf(x, m[1], s[1])", "norm.pdf(x, m[0], s[0])", "among those who are *here*"),
-    "08": (" + np.log1p(c * np.cos(x))", "", "log f'(x) is missing"),
-    "09": ("(x * mu).sum()", "x.mean()", "weighted by mu"),
-    "10": ("np.exp(-cost)", "np.exp(cost)", "expensive places have fewer agents"),
-    "11": ("np.sqrt(n)", "n", "variances of independent agents add"),
-    "12": ("- population.log_prob", "+ population.log_prob", "change the sign"),
-}
+SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 
 
 def read(path):
     return nbformat.read(path, as_version=4)
 
 
+def graded(cell):
+    return cell.metadata.get("nbgrader", {}).get("grade", False)
+
+
 def run(notebook):
-    """What each check cell raises, None if it passes; a cell that is no check must not fail."""
-    names, results = {"__name__": "__main__"}, []
-    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        check = cell.metadata["nbgrader"]["grade"]
-        try:
-            exec(compile(cell.source, cell.id, "exec"), names)  # noqa: S102
-            failure = None
-        except Exception as error:
-            if not check:
-                raise
-            failure = error
-        if check:
-            results.append(failure)
-    return results
+    """Run the code cells in one namespace, on after an error; yields each cell and what it raised, or None."""
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            try:
+                exec(compile(cell.source, f"cell {number}", "exec"), names)  # noqa: S102
+                yield cell, None
+            except Exception as error:  # noqa: BLE001
+                yield cell, error
 
 
-def test_there_are_twelve_and_starters_are_those_of_the_solutions():
-    assert [name[:2] for name in NAMES] == [f"{i:02}" for i in range(1, 13)]
-    assert sorted(path.name for path in exercises.FOLDER.glob("*.ipynb")) == NAMES
-    for path in SOLUTIONS:
-        stored = read(exercises.FOLDER / path.name)
-        assert stored == exercises.starter(read(path)), f"{path.name}: run python -m deda_fp.exercises"
-        assert "BEGIN SOLUTION" not in json.dumps(stored)
+# --- notebooks
 
 
-@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
-def test_solution_passes(path):
-    results = run(read(path))
-    assert len(results) >= 2 and results == [None] * len(results)
+def test_there_are_twelve_with_a_starter_each():
+    assert len(SOLUTIONS) == 12
+    assert sorted(path.name for path in FOLDER.glob("*.ipynb")) == [path.name for path in SOLUTIONS]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_starter_fails_each_check_with_a_hint(name):
-    for error in run(read(exercises.FOLDER / name)):
-        assert isinstance(error, NotImplementedError) and "the text above" in str(error)
-
-
-@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
-def test_likely_mistake_is_named(path):
-    right, wrong, hint = MISTAKES[path.name[:2]]
-    notebook = read(path)
-    answers = [cell for cell in notebook.cells if cell.metadata["nbgrader"]["solution"] and right in cell.source]
-    answers[0].source = answers[0].source.replace(right, wrong, 1)
-    raised = [error for error in run(notebook) if error]
-    assert isinstance(raised[0], AssertionError) and hint in str(raised[0])
-
-
-@pytest.mark.parametrize("path", SOLUTIONS[:-1], ids=NAMES[:-1])  # the last compares no numbers
-def test_each_hint_can_be_given(path, monkeypatch):
-    """No mistake has the right result, another shape, or the result of a mistake before it."""
+@each
+def test_the_solution_passes_and_every_hint_is_given(path, monkeypatch):
+    """The wrong results that a check knows by name are told from the right one, and from each other."""
     hints = []
 
-    def audit(what, got, expected, mistakes=(), tolerance=1e-6):
-        results = [np.asarray(value, float) for value in (expected, *(wrong for wrong, _ in mistakes))]
-        hints.extend(hint for _, hint in mistakes)
-        for i, value in enumerate(results):
-            assert value.shape == results[0].shape, f"{what}: {mistakes[i - 1]}"
-            assert not any(np.allclose(value, other, tolerance, tolerance) for other in results[:i]), (what, i)
+    def tried(name, got, right, mistakes=None, **options):
+        expect(name, got, right, mistakes, **options)
+        for hint, wrong in (mistakes or {}).items():
+            with pytest.raises(AssertionError) as caught:
+                expect(name, wrong, right, mistakes, **options)
+            assert str(caught.value) == f"{name}: {hint}"
+            hints.append(hint)
 
-    monkeypatch.setattr(exercises, "expect", audit)
-    assert not any(run(read(path))) and len(hints) >= 3
-
-
-@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
-def test_cells_say_to_nbgrader_what_they_are(path):
-    cells = read(path).cells
-    marks = [cell.metadata["nbgrader"] for cell in cells]
-    assert len({mark["grade_id"] for mark in marks}) == len(marks)
-    for cell, mark in zip(cells, marks, strict=True):
-        assert mark["schema_version"] == 3 and mark["cell_type"] == cell.cell_type and mark["task"] is False
-        assert mark["solution"] == ("### BEGIN SOLUTION" in cell.source) == (not mark["locked"])
-        assert ("points" in mark) == mark["grade"] and mark.get("points", 1) > 0
-        assert not (mark["grade"] and mark["solution"])
-    text = cells[0].source
-    assert all(word in text for word in ("**Goal:**", "**Time:**", "**Needs:**"))
+    monkeypatch.setattr(exercises, "expect", tried)
+    for cell, error in run(read(path)):
+        if error:
+            raise AssertionError(f"{path.name}: {cell.source[:60]!r} failed") from error
+    assert len(hints) >= 2, "checks should know some likely mistakes"
 
 
-def test_expect_takes_the_right_number_and_hints_at_others():
-    expect("two", 2.0 + 1e-9, 2)
-    with pytest.raises(AssertionError, match="got None. Does the function end with `return`"):
-        expect("two", None, 2)
-    with pytest.raises(AssertionError, match=r"shape \(2,\), expected shape \(\)"):
-        expect("two", np.ones(2), 2)
-    with pytest.raises(AssertionError, match="two: got -2.. Hint: sign"):
-        expect("two", -2, 2, [(-2, "sign")])
-    with pytest.raises(AssertionError, match="None of the usual mistakes"):
-        expect("two", 3, 2, [(-2, "sign")])
+@each
+def test_the_starter_fails_every_check_and_says_what_to_do(path):
+    for cell, error in run(read(FOLDER / path.name)):
+        if graded(cell):
+            assert isinstance(error, NotImplementedError) and str(error).startswith("your turn: "), cell.source
+            assert len(str(error)) > 25
+        else:
+            assert error is None, f"{cell.source[:60]!r}: {error}"
 
 
-def test_pack_holds_no_solution(tmp_path):
-    exercises.main(["--pack", str(tmp_path / "new/pack.zip")])
-    with zipfile.ZipFile(tmp_path / "new/pack.zip") as packed:
-        assert [Path(name).name for name in packed.namelist()] == NAMES
-        assert all(b"BEGIN SOLUTION" not in packed.read(name) for name in packed.namelist())
+@each
+@pytest.mark.parametrize("line", ["pass", "return 1.0"])
+def test_checks_have_a_hint_for_who_returns_nothing_or_one_number(path, line):
+    notebook = read(FOLDER / path.name)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"raise NotImplementedError\(\".*\"\)", line, cell.source)
+    for cell, error in run(notebook):
+        if graded(cell):
+            assert re.search("empty|expected|too (large|small)", str(error)), f"{cell.source[:60]!r}: {error!r}"
 
 
-def test_nbgrader_releases_and_validates(tmp_path):
-    """It makes our starters from our solutions; its checks pass for a solution and fail for its starter."""
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader starts alembic, by its name
-    nbgrader = shutil.which("nbgrader", path=programs)
-    if not nbgrader:
-        pytest.skip("nbgrader is not installed: `make exercises` installs it and runs this test")
-    exercises.course(tmp_path)
+@each
+def test_the_starter_is_made_from_the_solution(path):
+    assert read(FOLDER / path.name) == starter(read(path)), "to mend: python -m deda_fp.exercises"
 
-    def call(*arguments):
-        environment = os.environ | {"PATH": programs, "PYTHONPATH": str(exercises.FOLDER.parents[1])}
-        return subprocess.run(
-            [nbgrader, *arguments], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+
+@each
+def test_metadata_and_form(path):
+    notebook = read(path)
+    text = notebook.cells[0].source
+    assert all(f"**{word}.**" in text for word in ("Goal", "Time", "Needs"))
+    marks = [cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata]
+    for mark in marks:
+        assert mark.schema_version == 3 and mark.task is False and mark.grade != mark.solution
+        assert mark.locked == mark.grade == ("points" in mark) == mark.grade_id.startswith("check-")
+    names = [mark.grade_id for mark in marks]
+    assert len(set(names)) == len(names) and any(mark.grade for mark in marks)
+    assert {name.removeprefix("check-") for name in names} <= set(names), "each check follows a cell to be solved"
+    for cell in notebook.cells:
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert graded(cell) == hidden == (cell.metadata.get("tags") == ["hide-input"]), (
+            "checks are folded, and nothing else"
         )
+        assert not cell.get("outputs") and len(cell.source.splitlines()) <= 40
+        if cell.cell_type == "code" and not graded(cell):
+            assert len(cell.source.splitlines()) <= 25
 
-    made = call("generate_assignment", "exercises", "--create")
-    assert made.returncode == 0, made.stderr
-    for name in NAMES:
-        released, ours = read(tmp_path / "release/exercises" / name), read(exercises.FOLDER / name)
-        assert [cell.source for cell in released.cells] == [cell.source for cell in ours.cells]
-    solution, starter = f"source/exercises/{NAMES[0]}", f"release/exercises/{NAMES[0]}"
-    passed, failed = call("validate", solution), call("validate", starter)
-    assert "Success! Your notebook passes all the tests." in passed.stdout, passed.stderr
-    assert "FAILED" in failed.stdout and "the text above" in failed.stdout, failed.stdout + failed.stderr
+
+# --- hints
+
+
+def test_expect_says_what_is_wrong_and_not_what_is_right():
+    expect("x", 1.0 + 1e-9, 1.0)
+    expect("x", [1.0, 0.0], np.array([1.0, 1e-9]))
+    cases = [
+        (None, 1.0, "x is still empty"),
+        (..., 1.0, "x is still empty"),
+        ([0.0, None], [0.0, 1.0], "x is still empty"),
+        (torch.ones((), requires_grad=True), 1.0, "expected numbers, got tensor"),
+        ("two", 2.0, "expected numbers, got 'two'"),
+        ([1.0], 1.0, r"expected shape \(\), got \(1,\)"),
+        ([1.0, 3.0], [1.0, 2.0], r"x\[1\] is 3, which is too large"),
+        (0.5, 1.0, "x is 0.5, which is too small"),
+        (float("nan"), 1.0, "expected finite numbers"),
+        (-1.0, 1.0, "x: the sign is wrong"),
+    ]
+    for got, right, message in cases:
+        with pytest.raises(AssertionError, match=message):
+            expect("x", got, right, {"the sign is wrong": -np.asarray(right)})
+
+
+@pytest.mark.parametrize("got", [None, 1.0, (1.0,), (1.0, 2.0, 3.0)])
+def test_results_says_how_many_are_expected(got):
+    assert results("f", [1, None], 2) == (1, None)
+    with pytest.raises(AssertionError, match="f: expected 2 results, .*, got "):
+        results("f", got, 2)
+
+
+# --- starters and archive
+
+
+def notebook_of(*cells):
+    made = [nbformat.v4.new_code_cell(source, metadata={"nbgrader": {"solution": solve}}) for source, solve in cells]
+    return nbformat.v4.new_notebook(cells=made)
+
+
+def test_starter_takes_out_every_solution_and_keeps_the_rest():
+    source = (
+        'def f():\n    ### BEGIN SOLUTION return "one"\n    x = 1\n\n    return x\n    ### END SOLUTION\n\n\ny = 2\n'
+    )
+    solution = notebook_of((source + "### BEGIN SOLUTION\nz = 3\n### END SOLUTION", True), ("f()", False))
+    before = copy.deepcopy(solution)
+    made = starter(solution)
+    assert made.cells[0].source.split("\n") == [
+        "def f():",
+        "    raise NotImplementedError(\"your turn: return 'one'\")",
+        "",
+        "",
+        "y = 2",
+        'raise NotImplementedError("your turn: ")',
+    ]
+    assert made.cells[1].source == "f()" and solution == before
+
+
+@pytest.mark.parametrize("source", ["x = 1", "### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION"])
+def test_marks_that_do_not_pair_are_refused(source):
+    with pytest.raises(ValueError, match="cell 0: expected pairs of"):
+        starter(notebook_of((source, True)))
+    with pytest.raises(ValueError, match="and nowhere else"):
+        starter(notebook_of(("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", False)))
+
+
+def test_the_archive_holds_starters_alone(tmp_path):
+    names = pack(tmp_path / "new" / "exercises.zip")
+    with zipfile.ZipFile(tmp_path / "new" / "exercises.zip") as archive:
+        assert archive.namelist() == names and len(names) == 1 + len(SOLUTIONS)
+        for name in names:
+            assert "solutions" not in name and b"SOLUTION" not in archive.read(name)
+
+
+def test_starters_are_written_beside_their_solutions(tmp_path):
+    (tmp_path / "solutions").mkdir()
+    shutil.copy(SOLUTIONS[0], tmp_path / "solutions")
+    assert write_starters(tmp_path) == [tmp_path / SOLUTIONS[0].name]
+    assert read(tmp_path / SOLUTIONS[0].name) == read(FOLDER / SOLUTIONS[0].name)
+
+
+# --- nbgrader
+
+
+@pytest.fixture(scope="module")
+def nbgrader():
+    """A function that runs a command of nbgrader, which `make exercises` installs, and returns what it says."""
+    if importlib.util.find_spec("nbgrader") is None:
+        pytest.skip("nbgrader is not installed: run `make exercises`")
+
+    def run(*arguments, folder):
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it calls `alembic`
+        environment = os.environ | {"PATH": path, "PYTHONPATH": str(FOLDER.parents[1])}
+        command = [sys.executable, "-m", "nbgrader", *map(str, arguments)]
+        said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+        assert said.returncode == 0, said.stdout + said.stderr
+        return said.stdout + said.stderr
+
+    return run
+
+
+def test_nbgrader_releases_what_we_release(nbgrader, tmp_path):
+    """But for the words of what is to be done, for which it has its own."""
+    shutil.copytree(FOLDER / "solutions", tmp_path / "source/exercises")
+    nbgrader("generate_assignment", "exercises", "--create", f"--course-dir={tmp_path}", folder=tmp_path)
+    for path in SOLUTIONS:
+        theirs, ours = read(tmp_path / "release/exercises" / path.name), read(FOLDER / path.name)
+        for cell, own in zip(theirs.cells, ours.cells, strict=True):
+            words = r"(raise NotImplementedError)\(\".*\"\)"
+            assert re.sub(r" *# YOUR CODE HERE\n", "", cell.source) == re.sub(words, r"\1()", own.source)
+            assert cell.metadata.get("nbgrader", {}).get("grade_id") == own.metadata.get("nbgrader", {}).get("grade_id")
+
+
+@pytest.mark.skipif("MFGLIB_NBGRADER" not in os.environ, reason="starts 24 kernels: run `make exercises`")
+def test_nbgrader_validates_solutions_and_no_starter(nbgrader, tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "exercises")
+    for folder, passes in (("exercises/solutions", True), ("exercises", False)):
+        said = nbgrader("validate", *(f"{folder}/{path.name}" for path in SOLUTIONS), folder=tmp_path)
+        assert said.count("Success! Your notebook passes all the tests.") == (len(SOLUTIONS) if passes else 0)
+        assert said.count("NotImplementedError: your turn: ") >= (0 if passes else len(SOLUTIONS))
