@@ -59,8 +59,7 @@ reproduce: setup ## train all runs from nothing (over an hour), draw, compare wi
 
 test: setup ## ruff, then pytest over the tests and every notebook cell at the smoke preset
 	$(BIN)/python -m ruff check .
-	OMP_NUM_THREADS=1 MFGLIB_PRESET=smoke $(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax tests notebooks \
-	  --ignore=notebooks/exercises  # starters fail, as they should: tests/test_exercises.py runs them and their solutions
+	OMP_NUM_THREADS=1 MFGLIB_PRESET=smoke $(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax tests notebooks
 
 test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (five minutes)
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
