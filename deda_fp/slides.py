@@ -5,6 +5,7 @@ stays. nbconvert writes pages of reveal.js, which a browser fetches when it open
 """
 
 import argparse
+import html
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mfglib.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 LECTURES = ("00_mean_field_games", "02_deda_fp_on_lq", "03_error_propagation")
+NO_WORDS = 'alt="No description has been provided for this image"'  # nbconvert's
 LEFT_OUT = re.compile(r"## Exercises\b")
 
 
@@ -47,7 +49,12 @@ def write(notebook: Path, folder: Path) -> Path:
     """Slides of `notebook` in `folder`, as NAME.slides.html; returns the file."""
     exporter = SlidesExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.reveal_scroll = True
-    page, _ = exporter.from_notebook_node(tagged(nbformat.read(notebook, 4)))
+    shown = tagged(nbformat.read(notebook, 4))
+    page, _ = exporter.from_notebook_node(shown)
+    pictures = [o for cell in shown.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    for output in pictures:  # the template of slides, unlike others, leaves out the words for those who do not see
+        words = output.metadata.get("image/png", {}).get("alt", "")
+        page = page.replace(NO_WORDS, f'alt="{html.escape(words)}"', 1)
     file = folder / f"{notebook.stem}.slides.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part:

@@ -1,5 +1,6 @@
 """deda_fp/slides.py: a slide for each section, pictures kept, code and exercises left out, notebooks untouched."""
 
+import html
 import re
 
 import nbformat
@@ -43,4 +44,5 @@ def test_a_lecture(notebook, tmp_path):
     page = slides.write(notebook, tmp_path).read_text(encoding="utf-8")
     pictures = [o for cell in source.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert page.count('src="data:image/png') == len(pictures) >= 3
+    assert slides.NO_WORDS not in page and html.escape(pictures[-1].metadata["image/png"]["alt"]) in page
     assert "import torch" not in page and "Exercises" not in page
