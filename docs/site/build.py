@@ -58,11 +58,11 @@ def packages() -> list[Path]:
 def reference(package: Path) -> str:
     """A page on the modules of a package, given from the project's root."""
     name = ".".join(package.parts)
-    text = [f"# {name}", f"```{{eval-rst}}\n.. automodule:: {name}\n```"]
+    text = [f"# {name}", f"```{{eval-rst}}\n.. automodule:: {name}\n   :no-members:\n```"]
     for file in sorted((ROOT / package).glob("*.py")):
         module = f"{name}.{file.stem}"
         if public(file.relative_to(ROOT)) and file.stem != "__init__" and ast.parse(file.read_text("utf-8")).body:
-            text.append(f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```")
+            text.append(f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```")
     return "\n\n".join(text) + "\n"
 
 
@@ -117,7 +117,11 @@ class Links(HTMLParser):
 
 def faults(folder: Path) -> Iterator[str]:
     """What is wrong with the links of a built site: to files or anchors that do not exist, or loaded from elsewhere."""
-    parsed = {file: Links(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.html"))}
+    parsed = {
+        file: Links(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.rglob("*.html"))
+        if file.parent.name != "_static"
+    }
     for file, page in parsed.items():
         for tag, address in sorted(set(page.links)):
             url, where = urlsplit(address), f"{file.relative_to(folder)}: <{tag}> {address}"

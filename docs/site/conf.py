@@ -30,6 +30,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
+autodoc_default_options = {"members": True, "undoc-members": True, "ignore-module-all": True}
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {
@@ -40,6 +41,7 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "search_bar_text": "Search",
 }
+html_context = {"default_mode": "light"}  # as the pictures are
 html_static_path = [str(HERE.parents[1] / "results/site/static")]
 html_css_files = ["site.css"]
 html_copy_source = False

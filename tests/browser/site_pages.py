@@ -90,7 +90,12 @@ def visit(browser: Browser, check: Callable[..., None], only: str = "") -> None:
             page = browser.new_page(viewport={"width": width, "height": 900})
             said: list[str] = []
             page.on(
-                "console", lambda message, said=said: said.append(message.text) if message.type == "error" else None
+                "console",
+                lambda message, said=said: (
+                    said.append(f"{message.text} {message.location.get('url', '')}")
+                    if message.type == "error"
+                    else None
+                ),
             )
             page.on("pageerror", lambda error, said=said: said.append(str(error)))
             page.on(
@@ -117,7 +122,8 @@ def visit(browser: Browser, check: Callable[..., None], only: str = "") -> None:
 
 
 def elsewhere(url: str) -> bool:
-    return urlsplit(url).hostname not in ("127.0.0.1", None)
+    parts = urlsplit(url)  # Chromium's own pages, for a PDF, are none
+    return parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != "127.0.0.1"
 
 
 def main() -> int:
