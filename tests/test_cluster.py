@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from slurm.compare import compare
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCAL = {"all", "summary", "errors_summary"}  # of a second
+LOCAL = {"all", "summary", "errors_summary", "sweep_table"}  # of a second
 
 
 def test_jobs_of_a_cluster_say_their_memory_and_minutes(tmp_path):
