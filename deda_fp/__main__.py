@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from deda_fp import store
+from deda_fp import comparison, store
 from deda_fp.batch import RUN, end_with_pipeline, learned_by, seconds_file
 from deda_fp.catalogue import GAMES, iterations
 from deda_fp.taken import STAMP, stamp
@@ -95,11 +95,11 @@ def keep(arguments: argparse.Namespace) -> None:
 
 
 def confirm(arguments: argparse.Namespace) -> None:
-    store.confirm(arguments.old.resolve(), arguments.iterations, arguments.only)
+    comparison.confirm(arguments.old.resolve(), arguments.iterations, arguments.only)
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    print(store.compare(arguments.results).to_string(index=False, float_format="{:.4g}".format))
+    print(comparison.compare(arguments.results).to_string(index=False, float_format="{:.4g}".format))
 
 
 def main() -> None:

@@ -7,20 +7,13 @@ versions of today (`mfglib.runs.identity`); one that does not is trained.
 
 import hashlib
 import json
-import os
 import platform
 import re
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
 from filelock import FileLock
 
 from deda_fp.batch import (
@@ -34,12 +27,11 @@ from deda_fp.batch import (
     learned_by,
     modules_of_learners,
     modules_of_run,
-)  # fmt: skip
+)
 from deda_fp.catalogue import GAMES, iterations
 from mfglib import runs, solve
-from mfglib.files import Parts
 from mfglib.presets import ALGORITHMS, resolve_preset, sizes
-from mfglib.runs.directory import iteration_of, newest, read_learners
+from mfglib.runs.directory import newest
 from mfglib.solver import Solution
 from mfglib.sources import ROOT, fingerprint, libraries, sources
 
@@ -87,7 +79,7 @@ def grid_bias(game: str, cells: int) -> dict[int, float]:
 def take(results: Path = RESULTS) -> list[str]:
     """Place the stored runs that belong to the code of today in `results`, where the batch looks for them; why others
     are not, a line each. Runs that were trained there stay as they are."""
-    said, made = [], _made()
+    said, made = [], made_by()
     for game, variant in VARIANTS:
         folder = results / PRESET / game / variant
         directories = [folder / f"seed-{seed}" for seed in SEEDS[PRESET]]
@@ -140,7 +132,7 @@ def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
     names = [f"{game}/{variant}" for game, variant in VARIANTS] + sorted(set(TABLES.values()))
     if unknown := sorted(set(only) - set(names)):
         raise ValueError(f"only: expected names among {', '.join(names)}, got {', '.join(unknown)}")
-    made = _made()
+    made = made_by()
     makers = made.get("runs", {}) | {name: here() for name in only or names if "/" in name}
     for game, variant in VARIANTS:
         if only and f"{game}/{variant}" not in only:
@@ -159,80 +151,6 @@ def keep(results: Path = RESULTS, only: Sequence[str] = ()) -> None:
             made[kind] = _followed()[kind]
     made = {"runs": makers} | {name: made[name] for name in ("errors", "sampling", "sweep") if name in made}
     runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
-
-
-def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
-    """Let stored runs belong to the code of today where it does what the code in the folder `old`, which they belong
-    to, does: of each run both train the first iterations of seed 0, and histories, learners and error terms must be
-    equal to the bit. So a change that changes no number asks for minutes, not for all runs again.
-
-    Raises ValueError, naming the run, where the stored ones are not of `old` and where something differs.
-    """
-    made, folders = _made(), [RESULTS / "confirm" / name for name in ("old", "new")]
-    for game, variant in VARIANTS:
-        if (only and f"{game}/{variant}" not in only) or not (STORE / game / variant).exists():
-            continue
-        for folder in folders:  # of an earlier comparison
-            shutil.rmtree(folder / game / variant, ignore_errors=True)
-        commands = [_train(root, game, variant, iterations, at) for root, at in zip((old, ROOT), folders, strict=True)]
-        if any(command.wait() for command in commands):
-            raise ValueError(f"{game}/{variant}: expected two runs, got an error; see above")
-        then, now = pair = [folder / game / variant for folder in folders]
-        before, after = (runs.read_settings(run) for run in pair)
-        stored = [STORE / game / variant / f"seed-{seed}" for seed in SEEDS[PRESET]]
-        if runs.read_settings(stored[0])["code"] != before["code"]:
-            raise ValueError(f"{game}/{variant}: expected stored runs of the code in {old}, got ones of other code")
-        same = _measured(then).equals(_measured(now)) and all(_same(then, now, k) for k in range(iterations + 1))
-        if THEORY.get(game) == variant:
-            same = same and (then / "errors.csv").read_bytes() == (now / "errors.csv").read_bytes()
-        if not same:
-            raise ValueError(
-                f"{game}/{variant}: expected what the code in {old} trains, got something else; train anew"
-            )
-        for run in stored:
-            settings = runs.read_settings(run)
-            known = {name: value for name, value in after.items() if name != "seed"}
-            if settings["certificate"] != before["certificate"]:  # it was stale before
-                known.pop("certificate")
-            runs.write(run / "settings.json", json.dumps(settings | known, indent=1))
-        print(f"{game}/{variant}: equal")
-    if not only or {f"{game}/{variant}" for game, variant in THEORY.items()} <= set(only):
-        made["errors"] = fingerprint(ERRORS)
-        runs.write(STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
-
-
-def _train(root: Path, game: str, variant: str, iterations: int, folder: Path) -> subprocess.Popen:
-    """A process that trains seed 0 with the code in `root`, and measures its error terms."""
-    algorithm, averaging = learned_by(variant)
-    train = f"train {game} --algorithm {algorithm} --averaging {averaging} --iterations {iterations} --overwrite"
-    errors = [f"errors {game}"] if THEORY.get(game) == variant else []
-    mine = [sys.executable, "-m", "mfglib"]
-    script = " && ".join(shlex.join([*mine, *c.split(), "--directory", f"{folder / game / variant}"])
-                         for c in (train + f" --preset {PRESET}", *errors))  # fmt: skip
-    environment = os.environ | dict(PYTHONPATH=str(root), OMP_NUM_THREADS="1", TQDM_DISABLE="1")
-    return subprocess.Popen(script, shell=True, cwd=root, env=environment)
-
-
-def compare(results: Path = RESULTS) -> pd.DataFrame:
-    """Stored runs beside those that were trained in `results`. Where a machine like this one made the stored ones, a
-    row a run: are histories, but for wall times, and last learners equal to the bit? Else a row for the game and
-    variant: last exploitability, mean and standard deviation over the seeds, and their difference in standard errors.
-    """
-    made, rows = _made().get("runs", {}), []
-    for game, variant in VARIANTS:
-        pairs = [
-            [folder / game / variant / f"seed-{seed}" for folder in (STORE, results / PRESET)] for seed in SEEDS[PRESET]
-        ]
-        last = np.array([[_measured(run)["exploitability"].iloc[-1] for run in pair] for pair in pairs])
-        if made.get(f"{game}/{variant}") == here():
-            for seed, pair in enumerate(pairs):
-                row = dict(game=game, variant=variant, seed=seed, stored=last[seed, 0], new=last[seed, 1])
-                rows.append(row | dict(equal=_equal(*pair)))
-        else:
-            (stored, new), (a, b) = last.mean(0), last.std(0, ddof=1)
-            row = dict(game=game, variant=variant, stored=stored, stored_std=a, new=new, new_std=b)
-            rows.append(row | dict(standard_errors=(new - stored) / np.sqrt((a**2 + b**2) / len(last))))
-    return pd.DataFrame(rows)
 
 
 def here() -> str:
@@ -273,7 +191,8 @@ def _copy(source: Path, directory: Path) -> None:
         shutil.copyfile(file, directory / file.name)
 
 
-def _made() -> dict[str, Any]:
+def made_by() -> dict[str, Any]:
+    """What made the stored runs and tables, by name."""
     file = STORE / "made_by.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
@@ -292,26 +211,3 @@ def _sampling(folder: Path) -> str:
     learners = [file.read_bytes() for seed in seeds for file in sorted(seed.glob("learners-*"))]
     runs_sampled = [hashlib.sha256(content).hexdigest()[:8] for content in learners]
     return "-".join([fingerprint(SAMPLING, texts=[f.read_text(encoding="utf-8") for f in scripts]), *runs_sampled])
-
-
-def _measured(directory: Path) -> pd.DataFrame:
-    history = runs.read_table(directory / "history.csv")
-    return history[[name for name in history if not name.startswith("seconds_")]]
-
-
-def _equal(stored: Path, new: Path) -> bool:
-    """Histories, but for wall times, and the last learners where they are stored."""
-    if not _measured(stored).equals(_measured(new)):
-        return False
-    file = max(stored.glob("learners-*"), default=None)
-    return file is None or _same(stored, new, iteration_of(file))
-
-
-def _same(stored: Path, new: Path, k: int) -> bool:
-    """The learners of iteration k."""
-    one, other = (_named(read_learners(run, k)) for run in (stored, new))
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _named(parts: Parts) -> dict[str, torch.Tensor]:
-    return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}

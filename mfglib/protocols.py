@@ -1,5 +1,6 @@
 """What a game, a policy, a population and a learner are: any object with these members will do."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -160,3 +161,9 @@ class Exploitability:
     error: float
     method: str
     mean: np.ndarray
+
+    def __str__(self) -> str:
+        """In a line, as in "0.37 ± 0.01 (best response −4.1, policy −4.5; grid)"."""
+        error = "" if math.isnan(self.error) else f" ± {self.error:.2g}"
+        parts = f"best response {self.best_response_value:.4g}, policy {self.policy_value:.4g}"
+        return f"{self.value:.3g}{error} ({parts}; {self.method})"

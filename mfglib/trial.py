@@ -13,6 +13,7 @@ from torch import Tensor
 from mfglib.arguments import require_game
 from mfglib.checks import array
 from mfglib.games.base import uses_actions
+from mfglib.games.bounded import BoundedGame, Law
 from mfglib.games.domain import Domain
 from mfglib.populations import GaussianPath
 from mfglib.protocols import Game
@@ -97,6 +98,12 @@ def _require_members(game: Any) -> None:
         raise TypeError(f"game.domain: expected None or a mfglib.games.Domain, got {domain!r}")
     if domain is not None and domain.state_dim != game.state_dim:
         raise ValueError(f"game.domain: expected {game.state_dim} dimensions (game.state_dim), got {domain.state_dim}")
+    for name, member in (("start", "initial"), ("noise", "step")):
+        if not isinstance(game, BoundedGame) or getattr(type(game), member) is not getattr(BoundedGame, member):
+            continue  # one of its own need not ask for a law
+        law = getattr(game, name, None)
+        if not isinstance(law, Law):
+            raise TypeError(f"game.{name}: expected a Law, such as Law.box([-0.1], [0.1]), got {law!r}")
 
 
 class _Trial:

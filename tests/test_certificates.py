@@ -12,6 +12,7 @@ from mfglib.fictitious_play import Step
 from mfglib.judge import best_response_gap, exploitability
 from mfglib.policies import NoisePolicy
 from mfglib.populations import Particles
+from mfglib.protocols import Exploitability
 from mfglib.rollout import rollout
 from mfglib.seeds import generator
 
@@ -53,3 +54,9 @@ def test_a_policy_that_is_slow_to_sample_says_how_many_draws_it_can_afford():
     Certify(BAR, CertifyConfig(agents=200, cells=20), 0)(step(BAR, 1, Slow(torch.tensor([0.1]))))
     most = BAR.horizon * 2 * 10  # on half as many cells
     assert 0.9 * most < Slow.asked <= most
+
+
+@pytest.mark.parametrize("error, shown", [(0.0123, "1.23 ± 0.012 ("), (math.nan, "1.23 (")])
+def test_a_certificate_prints_in_a_line(error, shown):
+    text = str(Exploitability(1.2345, -4.0, -5.2345, error, "by hand", torch.zeros(2, 1).numpy()))
+    assert text == f"{shown}best response -4, policy -5.234; by hand)"

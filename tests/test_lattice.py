@@ -8,7 +8,7 @@ from grids import each_game, random_policy, uniform
 
 from mfglib.exact.dynamic_programming import grid_evaluate
 from mfglib.exact.grid import Grid
-from mfglib.exact.lattice import action_values, lattice_values, tables_of
+from mfglib.exact.lattice import action_values, last_reward, lattice_values, tables_of
 from mfglib.exact.tables import TablePolicy
 from mfglib.games import LinearQuadratic
 from mfglib.games.base import clip
@@ -110,6 +110,24 @@ def test_where_nobody_is_a_reward_may_be_infinite():
     population = CellPopulation(grid, crowd / crowd.sum(1, keepdim=True))
     assert tables_of(grid).crowd(0, population)[:7].isneginf().all()
     torch.testing.assert_close(lattice_values(grid, 0, population, ahead), asked(grid, 0, population, ahead))
+
+
+class Free(BeachBar):
+    """+∞ where nobody is."""
+
+    def reward(self, t, x, a, population):
+        return -population.log_prob(t, x).to(x) - a[:, 0] ** 2
+
+
+def test_rewards_without_a_bound_from_above_are_named():
+    grid = Grid(Free(horizon=2), 20)
+    crowd = uniform(grid).mass.clone()
+    crowd[:, :7] = 0
+    population, ahead = CellPopulation(grid, crowd / crowd.sum(1, keepdim=True)), grid.x[:, 0].sin()
+    message = r"game.reward at t = [02]: expected a reward that is bounded from above, got \+inf"
+    for call in (last_reward, lambda *_: lattice_values(grid, 0, population, ahead)):
+        with pytest.raises(ValueError, match=message):
+            call(grid, population)
 
 
 @pytest.mark.parametrize("change", [dict(c_a=3.0), dict(a_bound=0.1)], ids=["reward", "moves"])

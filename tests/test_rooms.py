@@ -14,6 +14,7 @@ from PIL import Image
 from deda_fp.view import plots, rooms
 from mfglib.exact.grid import Grid
 from mfglib.games import FourRooms
+from mfglib.games.domain import Domain
 from mfglib.populations import CellPopulation, Particles
 
 GAME = FourRooms()
@@ -129,3 +130,10 @@ def test_no_animation_without_a_directory_or_under_a_bad_name(tmp_path, monkeypa
     with pytest.raises(ValueError, match="name: expected lower-case"):
         animation(np.ones((2, 20, 20)), tmp_path, "../rooms")
     assert not list(tmp_path.iterdir())
+
+
+def test_seams_are_dashed_and_walls_are_not():
+    _, ax = plt.subplots()
+    rooms.plan(ax, Domain([0.0, 0.0], [1.0, 1.0], periodic=(True, False)))
+    dashed = {side: spine.get_linestyle() != "-" for side, spine in ax.spines.items()}
+    assert dashed == dict(left=True, right=True, bottom=False, top=False)

@@ -1,4 +1,4 @@
-"""Stored runs (`deda_fp.store`): they are opened instead of trained, as long as they belong to the code of today."""
+"""Stored runs are opened instead of trained, as long as they belong to the code of today, and compared with others."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tiny import BAR, GAME, assert_same, tiny
 
-from deda_fp import store, taken
+from deda_fp import comparison, store, taken
 from deda_fp.batch import RUNS, learned_by, seconds_file
 from mfglib import runs
 from mfglib.presets import PRESETS
@@ -124,18 +124,18 @@ def test_the_sweep_is_trained_anew_after_a_change_of_its_sizes(small, tmp_path, 
 
 def test_compare_says_equal_on_the_same_machine_and_counts_errors_on_another(small, monkeypatch):
     made, _ = small
-    assert store.compare(made)["equal"].all() and len(store.compare(made)) == 4
+    assert comparison.compare(made)["equal"].all() and len(comparison.compare(made)) == 4
     file = made / "lecture/lq/geometric/seed-1/history.csv"
     runs.write_table(file, runs.read_table(file).assign(flow_loss=0.0))
-    assert store.compare(made).query("not equal")[["game", "seed"]].values.tolist() == [["lq", 1]]
+    assert comparison.compare(made).query("not equal")[["game", "seed"]].values.tolist() == [["lq", 1]]
     shutil.rmtree(made / "lecture/lq/geometric/seed-0")
     with pytest.raises(FileNotFoundError):
-        store.compare(made)
+        comparison.compare(made)
     here = store.here()
     monkeypatch.setattr(store, "here", lambda: here.replace(store.processor(), "another"))
     beach = [pair for pair in store.VARIANTS if pair[0] == "beach-bar"]
     monkeypatch.setattr(store, "VARIANTS", beach)
-    table = store.compare(made)
+    table = comparison.compare(made)
     assert len(table) == 1 and table["standard_errors"].item() == 0 and np.isfinite(table["new_std"]).all()
 
 
@@ -151,7 +151,7 @@ def test_named_runs_alone_are_renewed_and_each_knows_its_machine(small, monkeypa
     store.keep(made, ["lq/geometric"])
     assert before and all(file.read_bytes() == content for file, content in before.items())
     assert runs.read_table(store.STORE / "lq/geometric/seed-1/history.csv")["flow_loss"].eq(0).all()
-    table = store.compare(made)
+    table = comparison.compare(made)
     assert table.query("game == 'lq'")["equal"].all() and table.query("game == 'beach-bar'")["equal"].isna().all()
     known = "lq/geometric, beach-bar/deda-fp, sampling, sweep"
     with pytest.raises(ValueError, match=f"only: expected names among {known}, got lq/linear"):
@@ -241,36 +241,36 @@ def older(small, monkeypatch, tmp_path):
 
     for run in store.STORE.glob("*/*/seed-*"):
         relabel(run)
-    monkeypatch.setattr(store, "_train", train)
+    monkeypatch.setattr(comparison, "_train", train)
     monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
     return seeds
 
 
 def test_runs_of_code_that_trains_the_same_are_confirmed(older, tmp_path, capsys):
     assert [line.split(":")[0] for line in store.take(tmp_path / "new")] == ["lq, geometric", "beach-bar, deda-fp"]
-    store.confirm(tmp_path, 1, ["lq/geometric"])
+    comparison.confirm(tmp_path, 1, ["lq/geometric"])
     assert capsys.readouterr().out == "lq/geometric: equal\n"
     assert [line.split(":")[0] for line in store.take(tmp_path / "new")] == ["beach-bar, deda-fp"]
     with pytest.raises(
         ValueError, match="lq/geometric: expected stored runs of the code in .*, got ones of other code"
     ):
-        store.confirm(tmp_path, 1)  # it belongs to today's by now
-    store.confirm(tmp_path, 1, ["beach-bar/deda-fp"])
+        comparison.confirm(tmp_path, 1)  # it belongs to today's by now
+    comparison.confirm(tmp_path, 1, ["beach-bar/deda-fp"])
     assert store.take(tmp_path / "new") == []
 
 
 def test_runs_of_code_that_trains_something_else_are_not_confirmed(older, tmp_path):
     older["new"] = 1
     with pytest.raises(ValueError, match="lq/geometric: expected what the code in .* trains, got something else"):
-        store.confirm(tmp_path, 1)
+        comparison.confirm(tmp_path, 1)
     assert len(store.take(tmp_path / "new")) == 2
 
 
 def test_both_codes_train_with_the_same_words(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(store.subprocess, "Popen", lambda script, **options: asked.append((script, options)))
+    monkeypatch.setattr(comparison.subprocess, "Popen", lambda script, **options: asked.append((script, options)))
     for root in (tmp_path / "old", store.ROOT):
-        store._train(root, "beach-bar", "deda-fp", 3, tmp_path / root.name)
+        comparison._train(root, "beach-bar", "deda-fp", 3, tmp_path / root.name)
     (one, where), (other, here) = asked
     assert one.replace("/old/", f"/{store.ROOT.name}/") == other and one.count("mfglib") == 2  # errors too
     assert where["cwd"] != here["cwd"] and where["env"]["PYTHONPATH"] == str(where["cwd"])

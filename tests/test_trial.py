@@ -186,6 +186,8 @@ BAD = {  # what is given: the error, and what it says
     "bound 0": (box(a_bound=0.0), ValueError, "game.a_bound: expected None, or a number or 1 of them > 0, got 0.0"),
     "bound nan": (box(a_bound=math.nan), ValueError, "game.a_bound: expected finite"),
     "bounds": (box(a_bound=(1.0, 2.0)), ValueError, "game.a_bound: "),
+    "noise": (box(noise=0.02), TypeError, r"game.noise: expected a Law, such as Law.box\(.*, got 0.02"),
+    "start": (box(start=None), TypeError, "game.start: expected a Law, .*, got None"),
     "domain": (
         walk(domain=(0.0, 1.0)),
         TypeError,

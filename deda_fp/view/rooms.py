@@ -59,6 +59,8 @@ def plan(ax: Axes, domain: Domain, *, ticks: bool = False, filled: bool = True) 
     ax.set_xticks([left, (left + right) / 2, right] if ticks else [])
     ax.set_yticks([bottom, (bottom + top) / 2, top] if ticks else [])
     ax.spines[["right", "top"]].set_visible(True)
+    for sides, around in zip((["left", "right"], ["bottom", "top"]), domain.periodic, strict=True):
+        ax.spines[sides].set_linestyle((0, (4, 4)) if around else "-")  # no wall: a seam
     ax.grid(False)
 
 

@@ -22,7 +22,8 @@ SAME = 1e-9  # of the largest reward: rewards that differ by less are rounded di
 def by_rows(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """For S actions a: (m, S, k) in each cell, in chunks of r cells: which, rewards (r, S) and displacements (r, S, d).
 
-    Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean.
+    Raises ValueError for NaN rewards, as of a game that asks for the density of a population that only knows its mean,
+    and for rewards of +∞, as −log μ is where nobody is.
     """
     m, S, k = a.shape
     size = max(1, ROWS // S)
@@ -33,8 +34,17 @@ def by_rows(grid: Grid, t: int, a: Tensor, population: CellPopulation) -> Iterat
         reward = grid.game.reward(t, x, actions, asked).view(-1, S)
         if reward.isnan().any():
             raise ValueError(f"population: expected one with a density at t = {t}, as rewards need, got NaN rewards")
+        _require_bounded(t, reward)
         move = torch.zeros_like(x) if t == grid.game.horizon else grid.game.displacement(t, x, actions, asked)
         yield rows, reward, move.view(-1, S, grid.state_dim)
+
+
+def _require_bounded(t: int, reward: Tensor) -> None:
+    if (reward == torch.inf).any():
+        raise ValueError(
+            f"game.reward at t = {t}: expected a reward that is bounded from above, got +inf; where nobody is, "
+            f"log_prob is −inf: bound it, as in −log(μ + ε)"
+        )
 
 
 def _at_rows(population: CellPopulation, rows: slice, S: int, t: int) -> Tensor:
@@ -116,7 +126,9 @@ class LatticeTables:
         one action earns more than another."""
         (a, c, known), x = self.asked[t], self.twice
         asked = Repeated(population, x, functools.partial(_at_rows, population, slice(None), 2))
-        one, other = (self.game.reward(t, x, a, asked).view(-1, 2) - c).unbind(1)
+        reward = self.game.reward(t, x, a, asked).view(-1, 2)
+        _require_bounded(t, reward)
+        one, other = (reward - c).unbind(1)
         size = one.nan_to_num(0.0, 0.0, 0.0).abs().max()
         split = (one == other) | ((one - other).abs() <= SAME * size)  # equal where nobody is, and −∞
         moved = self.game.displacement(t, x, a, asked)
