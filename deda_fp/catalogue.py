@@ -16,15 +16,13 @@ GAMES = {
 }
 ITERATIONS = {"lq-bounded": 10, "beach-bar": 30, "four-rooms": 25, "market": 15}
 LONG = {"four-rooms": 100}  # where more iterations still pay
-
-
-AVERAGED = {"corrective": {}, "mirror": {"four-rooms": 25}}  # 20 do, where blunders are forgiven
+FORGIVING = ("corrective", "mirror")  # averages that forget blunders: 20 iterations do
 
 
 def iterations(game: str, preset: str, averaging: str = "uniform") -> int:
     """K of a game of `GAMES`."""
     if preset == "smoke":
         return 2
-    if averaging in AVERAGED:
-        return AVERAGED[averaging].get(game, 20)
+    if averaging in FORGIVING:
+        return 20
     return (LONG if preset == "paper" and game in LONG else ITERATIONS).get(game, 20)

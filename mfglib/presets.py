@@ -108,7 +108,10 @@ AVERAGED: dict[str, dict[int, Sizes]] = {
     "corrective": {1: {"look-ahead": dict(first_steps=120)}, 2: {}},
     "mirror": {
         1: {"flow": dict(agents=8000, draws=4)},
-        2: {"mirror": dict(steps=60, states=2048), "flow": dict(steps=150, first_steps=400)},
+        2: {
+            "mirror": dict(steps=60, states=2048, acting_candidates=16),
+            "flow": dict(steps=200, first_steps=400, batch=256),
+        },
     },
 }
 
