@@ -1,4 +1,4 @@
-"""Bounded games with local interaction: DEDA-FP, Algo. 1 and Algo. 2, certified on grids, `lecture` preset.
+"""Bounded games with local interaction: DEDA-FP, Algo 1 and Algo 2, certified on grids, `lecture` preset.
 
 Default: seed 0 (about 15 minutes on 2 cores where no run is there yet). `--full`: four seeds. `--gaussian N`: in
 4-rooms N seeds of DEDA-FP with the Gaussian average of the paper too; `--long N`: N seeds of it with 100 iterations.
@@ -95,7 +95,7 @@ def equilibrium(name: str) -> CellPopulation:
 
 def within_budget(name: str, seed: int, seconds: float) -> dict[str, list[float]]:
     """Total variation to the equilibrium at the times shown, of a histogram of all agents that can be drawn in
-    `seconds` for all these times together: Algo. 2 simulates its policy, vectorised; DEDA-FP samples its flow."""
+    `seconds` for all these times together: Algo 2 simulates its policy, vectorised; DEDA-FP samples its flow."""
     truth, game = equilibrium(name), GAMES[name]
     times = [t for t in SHOWN if t <= game.horizon]
     distances, agents = {}, {}

@@ -20,7 +20,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 HEADING = "## References"
 ACCENTS = {"=": "\u0304", "`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", '"': "\u0308"}
 # "Walker (1977)", "Fournier and Guillin, 2015", "Elie et al. (2020)": names, and the year
-CITATION = re.compile(r"([A-Z][\w’-]+(?:(?:, | and )[A-Z][\w’-]+)*)(?:,? et al\.)?(?:,? \(|, )((?:19|20)\d\d)\b")
+NAMES = r"[A-Z][\w’-]+(?:(?:, | and )[A-Z][\w’-]+)*"
+CITATION = re.compile(rf"({NAMES})(?:,? et al\.| and others)?(?:,? \(|, )((?:19|20)\d\d)\b")
 ARXIV = re.compile(r"(?:arxiv\.org/abs/|arXiv[: ]\s*)(\d{4}\.\d{4,5})")
 Entry = dict[str, str]
 

@@ -1,4 +1,4 @@
-"""docs/course.md: parts that fit a class, the notebooks and panels that it names, and one bibliography."""
+"""docs/course.md: parts that fit a class, and the notebooks and panels that it names."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = (ROOT / "docs/course.md").read_text(encoding="utf-8")
 NOTEBOOKS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
-BIBLIOGRAPHY = (ROOT / "paper/references.bib").read_text(encoding="utf-8")
 WORDS, LINES = 2500, 250  # of a class of 90 minutes
 
 
@@ -77,41 +76,3 @@ def test_glossary_points_to_notebooks_that_use_the_term():
             cells = nbformat.read(NOTEBOOKS[number], 4).cells
             text = " ".join(cell.source for cell in cells).lower().replace("\n", " ")
             assert stem in text, f"{name}: notebook {number} does not have it"
-
-
-# --- one bibliography
-
-
-def entries() -> dict[str, dict[str, str]]:
-    found = {}
-    for key, body in re.findall(r"^@\w+\{(\w+),\n(.*?)^\}", BIBLIOGRAPHY, re.M | re.S):
-        found[key] = dict(re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},$", body, re.M))
-    return found
-
-
-def plain(text: str) -> str:
-    """Letters without accents, as TeX and Unicode write them."""
-    text = re.sub(r"\{\\[`'^\"~]\{?\\?([a-zA-Z])\}?\}", r"\1", text)
-    return text.translate(str.maketrans("éèüöäóá", "eeuoaoa"))
-
-
-@pytest.mark.parametrize("key", entries())
-def test_an_entry_is_complete_and_its_ids_well_formed(key):
-    entry = entries()[key]
-    assert {"title", "author", "year"} <= set(entry) and re.fullmatch(r"(19|20)\d\d", entry["year"])
-    for id in re.findall(r"arxiv\.org/abs/(\S+)|arXiv:(\S+)", entry.get("url", "") + " " + entry.get("journal", "")):
-        assert re.fullmatch(r"\d{4}\.\d{4,5}", "".join(id))
-    assert re.fullmatch(r"10\.\d{4,}/\S+", entry.get("doi", "10.1000/x"))
-
-
-@pytest.mark.parametrize("number", NOTEBOOKS)
-def test_what_a_notebook_cites_is_in_the_bibliography(number):
-    """By author and year, as in `Walker (1977)` and `Fournier and Guillin, 2015`, or by arXiv id."""
-    text = " ".join(cell.source for cell in nbformat.read(NOTEBOOKS[number], 4).cells if cell.cell_type == "markdown")
-    known = [(plain(entry["author"]), entry["year"]) for entry in entries().values()]
-    cited = re.findall(r"([A-Z]\w+(?:(?:, | and )[A-Z]\w+)*)(?:,? et al\.)?(?:,? \(|, )((?:19|20)\d\d)\b", plain(text))
-    for authors, year in cited:
-        names = [name for name in re.split(r", | and ", authors) if name != "Magnino"]
-        assert any(year == y and all(name in who for name in names) for who, y in known), f"{authors}, {year}"
-    for id in re.findall(r"(?:arxiv\.org/abs/|arXiv\s+)(\d{4}\.\d+)", text):
-        assert id in BIBLIOGRAPHY, id
