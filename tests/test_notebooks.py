@@ -1,5 +1,6 @@
-"""The notebooks that are committed are what the code makes now, and their figures say which code made them."""
+"""Committed notebooks are what the code makes now, their figures say which code made them, their cells are short."""
 
+import ast
 import json
 import subprocess
 import tarfile
@@ -34,6 +35,25 @@ def test_pictures_have_a_text_that_stands_for_them(path):
             if "image/png" in output.get("data", {}):
                 alt = output.metadata.get("image/png", {}).get("alt", "")
                 assert len(alt) >= 20, f"{path.name}: the picture of cell {index} has no caption in italics below it"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_code_cells_are_short_and_only_drawing_and_imports_fold(path):
+    """myst-nb folds by the tag, JupyterLab by the other mark."""
+    for index, cell in enumerate(freshness.read(path).cells):
+        if cell.cell_type != "code":
+            continue
+        where, size = f"{path.name}, cell {index}", len(cell.source.splitlines())
+        folded = "hide-input" in cell.metadata.get("tags", [])
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert folded == hidden, f"{where}: the tag hide-input and jupyter.source_hidden go together"
+        assert size <= (25 if folded else 15), f"{where}: {size} lines; split it, and fold what draws"
+        tree = ast.parse(cell.source)
+        if folded and not all(isinstance(statement, ast.Import | ast.ImportFrom) for statement in tree.body):
+            assert "plt.show()" in cell.source, f"{where}: only cells that draw or import are folded"
+            calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
+            checks = any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+            assert not checks and not calls & {"print", "display"}, f"{where}: checks and tables stay in sight"
 
 
 def git(*command, **options):
