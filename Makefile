@@ -64,7 +64,7 @@ test: setup ## ruff, then pytest over the tests and every notebook cell at the s
 test-faults: setup ## kill trainings, notebooks and the pipeline at twenty random moments, and compare (five minutes)
 	MFGLIB_ALL_KILLS=1 $(BIN)/python -m pytest tests/test_kills.py
 
-browser-test: site ## every notebook in JupyterLab in Chromium, three of them run, their panels moved; every page of the site
+browser-test: site slides ## every notebook in JupyterLab in Chromium, three run, their panels moved; site and slides
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock playwright==$(PLAYWRIGHT)
 	$(BIN)/python tests/browser/run.py
 
@@ -90,7 +90,7 @@ site: setup ## build the site from stored outputs: results/site/html/index.html 
 report: setup ## build the report in paper/ from the results files
 	$(BIN)/python paper/build.py
 
-slides: setup ## slides of notebooks 00, 02 and 03, from their stored outputs, in results/slides/
+slides: setup ## slides of notebooks 00, 02 and 03, from stored outputs, in results/slides/ (needs npm)
 	$(BIN)/python -m deda_fp.slides
 
 bench: setup ## run every benchmark: tables on the screen, rows in results/bench/

@@ -24,6 +24,7 @@ def test_cells_become_slides_by_what_they_are():
         v4.new_code_cell("x = 3"),
         v4.new_code_cell("print(x)", outputs=[said]),
         v4.new_code_cell("draw()", outputs=[picture]),
+        v4.new_markdown_cell("*What is seen.*"),
         v4.new_markdown_cell("words"),
         v4.new_markdown_cell("shown otherwise", metadata={"slideshow": {"slide_type": "fragment"}}),
         v4.new_markdown_cell("## Exercises\n\n**1.**"),
@@ -31,7 +32,8 @@ def test_cells_become_slides_by_what_they_are():
     ]
     notebook = v4.new_notebook(cells=cells)
     before = nbformat.writes(notebook)
-    assert kinds(notebook) == [*("slide", "slide", "skip", "-", "subslide", "subslide", "fragment", "skip", "skip")]
+    shown = ("slide", "slide", "skip", "-", "subslide", "-", "subslide", "fragment", "skip", "skip")
+    assert kinds(notebook) == [*shown]
     assert nbformat.writes(notebook) == before
 
 
@@ -45,4 +47,6 @@ def test_a_lecture(notebook, tmp_path):
     pictures = [o for cell in source.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert page.count('src="data:image/png') == len(pictures) >= 3
     assert slides.NO_WORDS not in page and html.escape(pictures[-1].metadata["image/png"]["alt"]) in page
+    loaded = re.findall(r"<(?:script|link)[^>]*(?:src|href)=\"([^\"]*)", page)
+    assert loaded and all(address.startswith(f"{slides.VENDOR}/") for address in loaded)  # none from the net
     assert "import torch" not in page and "Exercises" not in page

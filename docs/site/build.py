@@ -10,16 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from deda_fp.vendored import MATHJAX, TEX, fetch
+
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results/site"
 SOURCE, STATIC, HTML = OUT / "source", OUT / "static", OUT / "html"
-MATHJAX = "mathjax@3.2.2"
 PACKAGES = ("mfglib", "deda_fp")
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 
@@ -86,19 +86,9 @@ def stage() -> None:
 
 def vendor() -> None:
     """Put MathJax and the style sheet where Sphinx looks for static files."""
-    (STATIC / "mathjax").mkdir(parents=True, exist_ok=True)
+    STATIC.mkdir(parents=True, exist_ok=True)
     shutil.copy2(ROOT / "docs/site/site.css", STATIC)
-    script = STATIC / "mathjax/tex-svg-full.js"
-    if script.exists():
-        return
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SystemExit("error: expected npm, for MathJax; on Debian and Ubuntu: sudo apt-get install npm")
-    subprocess.run([npm, "pack", "--silent", MATHJAX], cwd=OUT, check=True, stdout=subprocess.DEVNULL)
-    archive = OUT / f"{MATHJAX.replace('@', '-')}.tgz"
-    with tarfile.open(archive) as packed:
-        script.write_bytes(packed.extractfile("package/es5/tex-svg-full.js").read())
-    archive.unlink()
+    fetch(MATHJAX, {TEX: STATIC / "mathjax/tex-svg-full.js"})
 
 
 class Links(HTMLParser):

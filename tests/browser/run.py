@@ -1,5 +1,5 @@
 """Opens every notebook in a real JupyterLab, in Chromium, runs some of them, and moves every dial of their panels;
-then every page of the site (site_pages.py).
+then every page of the site (site_pages.py) and the slides (slide_pages.py).
 
     make browser-test
 
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import site_pages as site
+import slide_pages as slides
 from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -205,6 +206,7 @@ def main() -> int:
                 check(f"{name}: answers in time", False, str(reason).splitlines()[0])
         page.close()
         site.visit(browser, check)
+        slides.visit(browser, check)
     print(f"{check.failed} failed; screenshots in {OUT.relative_to(ROOT)}")
     return int(check.failed > 0)
 

@@ -115,7 +115,8 @@ def visit(browser: Browser, check: Callable[..., None], only: str = "") -> None:
             check(f"site, {width} wide: {len(names)} pages without a fault", not faults, f"{faults} faults")
             page.goto(f"{address}/search.html?q=exploitability")
             with contextlib.suppress(PlaywrightError):
-                page.wait_for_selector("#search-results li", timeout=20_000)
+                hits = "document.querySelectorAll('#search-results li').length > 5"
+                page.wait_for_function(hits, timeout=20_000)  # they come one after the other
             found = page.locator("#search-results li").count()
             check(f"site, {width} wide: the search for exploitability finds {found}", found > 5, "too few")
             page.close()
