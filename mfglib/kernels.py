@@ -4,9 +4,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold_
 
-SPREAD = 3.7  # where 2^(−4u²) is below the rounding of double precision
-PART = 8192  # agents or states at a time: with their points they should stay in a cache
+LOST = torch.finfo(torch.float64).tiny ** 0.5  # sums so small are taken again, less their largest term
+PART = 1024  # agents or states at a time: with their points they should stay in a cache
 
 
 def log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:
@@ -23,8 +24,8 @@ def log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:
         for part, sums in zip(x.split(rows), total.split(rows), strict=True):
             terms = _square_distance(part, columns, *buffers[:, : len(part)])
             torch.sum(terms.neg_().exp2_(), 1, out=sums)
-    result = total.log()
-    lost = (total < torch.finfo(x.dtype).tiny ** 0.5).nonzero()[:, 0]  # so far from all agents that terms underflow
+    result = total.log().to(x)
+    lost = (total < torch.finfo(total.dtype).tiny ** 0.5).nonzero()[:, 0]  # so far from all agents that terms underflow
     for some in lost.split(rows):
         square = _square_distance(x[some], agents.T.contiguous())
         least = square.amin(1)
@@ -34,35 +35,38 @@ def log_kernel_sum(x: Tensor, agents: Tensor, rows: int) -> Tensor:
 
 
 def _by_lattice(x: Tensor, agents: Tensor) -> Tensor | None:
-    """Σ_j 2^(−|x_i − agent_j|²): (m,), for one or two dimensions; None where the pairs are as cheap (decision K5).
+    """Σ_j 2^(−|x_i − agent_j|²): (m,) in double precision, for one or two dimensions; None where pairs are as cheap
+    (decision K5).
 
     A kernel is the convolution of two that are narrower, 2^(−s²) = c ∫ 2^(−2(x − g)²) 2^(−2(g − agent)²) dg with
     s = x − agent, and the trapezoidal rule over points g of a lattice gives that to a relative error of
     2 exp(−π²/(4 ln 2 · spacing²)), whatever s. So agents are summed once, at the points, coordinate by coordinate.
     """
     m, d = x.shape
-    if d > 2 or m < 2 or x.isnan().any():
+    if d > 2 or m < 2 or x.isnan().any() or x.device.type == "mps":  # which has no double precision
         return None
-    spacing = 0.42 if torch.finfo(x.dtype).eps > 1e-8 else 0.31  # errors of 4e-9 and 1e-16
-    reach = math.sqrt(15 - math.log2(torch.finfo(x.dtype).tiny) / 2)  # at which the sum over 2^15 agents is lost
+    single = torch.finfo(x.dtype).eps > 1e-8
+    spacing, spread = (0.48, 2.5) if single else (0.31, 3.7)  # errors of 4e-7 and 1e-16; 2^(−4u²) is 3e-8 and 3e-17
+    reach = math.sqrt(15 - math.log2(LOST))  # of 2^15 agents
     low, high = agents.amin(0), agents.amax(0)
-    low = (torch.maximum(x.amin(0), low - reach) + low) / 2 - SPREAD  # the integrand is largest midway, and 0 beyond
-    high = (torch.minimum(x.amax(0), high + reach) + high) / 2 + SPREAD
+    low = (torch.maximum(x.amin(0), low - reach) + low) / 2 - spread  # the integrand is largest midway, and 0 beyond
+    high = (torch.minimum(x.amax(0), high + reach) + high) / 2 + spread
     sizes = ((high - low) / spacing).clamp(0, m).ceil().int().tolist()
-    if 4 * sum(sizes) + math.prod(sizes) / 16 >= m:
+    if not 0 < 2 * sum(sizes) + math.prod(sizes) / 60 < m:  # in units of what a state costs by pairs
         return None
-    steps = spacing * torch.arange(max(sizes) + 1, device=x.device, dtype=torch.float64)
-    points = [start + steps[: size + 1] for start, size in zip(low.double(), sizes, strict=True)]
+    root2, steps = math.sqrt(2), spacing * torch.arange(max(sizes) + 1, device=x.device, dtype=torch.float64)
+    points = [root2 * (start + steps[: size + 1]) for start, size in zip(low.double(), sizes, strict=True)]
 
     def near(v: Tensor) -> list[Tensor]:
-        return [((v[:, i, None] - p).square_() * -2).exp2_() for i, p in enumerate(points)]
+        logs = (root2 * v[:, i, None] - p for i, p in enumerate(points))
+        return [threshold_(v.square_().neg_(), -500.0, -math.inf).exp2_() for v in logs]
 
     mass, total = 0.0, []
     for first, *second in map(near, agents.double().split(PART)):
         mass = mass + (first.T @ second[0] if second else first.sum(0))
     for first, *second in map(near, x.double().split(PART)):
         total.append(((first @ mass) * second[0]).sum(1) if second else first @ mass)
-    return (torch.cat(total) * (spacing * math.sqrt(4 * math.log(2) / math.pi)) ** d).to(x)
+    return torch.cat(total) * (spacing * math.sqrt(4 * math.log(2) / math.pi)) ** d
 
 
 def _square_distance(x: Tensor, columns: Tensor, out: Tensor | None = None, buffer: Tensor | None = None) -> Tensor:
