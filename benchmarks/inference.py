@@ -183,14 +183,12 @@ def targets(one: Trained, found: list[dict], compared: list[dict]) -> list[dict]
 
 
 def kernels(one: Trained) -> dict:
-    """The density at n points of one t by kernels on n agents against the table's. The kernels' seconds are those of
-    a fiftieth of the points, scaled."""
+    """The density at n points of one t by kernels on n agents against the table's."""
     t, n = one.game.horizon, one.sizes.kernels
     x = torch.stack(draw(one.table, [t], n))
-    some = partial(density, Particles(x), x[:, : n // 50])
-    calls = {"table": partial(one.table.log_prob, t, x[0]), "kernels": some}
+    calls = {"table": partial(one.table.log_prob, t, x[0]), "kernels": partial(density, Particles(x), x)}
     seconds = {name: s for name, (s, _) in timings(calls, least=one.sizes.least).items()}
-    ratio = 50 * seconds["kernels"] / seconds["table"]
+    ratio = seconds["kernels"] / seconds["table"]
     label = f"{one.name}, density of {n:.0e} points"
     return row(f"{label}: kernels on as many agents / table of the flow", ratio, "x", ">= 100")
 
