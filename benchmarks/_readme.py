@@ -49,14 +49,15 @@ REASONS = {
     "the last one leaves 0.05 in the crowd that it faced and 0.23 in the true one (seed 0, notebook 04)",
     r"beach-bar, deda-fp, corrective weights: exploitability after": "Algo 1 plays the mixture itself and meets "
     "simulated agents: no clone and no flow that jitter from fit to fit",
-    r"four-rooms, deda-fp, mirror descent: wall time": "a flow of 150 steps in each iteration, and 20,000 agents try "
-    "34 actions at all times",
+    r"four-rooms, deda-fp, mirror descent: exploitability after": "with kernels through a lattice (decision K5) Algo 2 "
+    "is done in less time than DEDA-FP, which needs its last iterations to be better",
+    r".*density of .* points: kernels": "kernels are summed through a lattice (decision K5), no longer pair by pair",
     r"beach-bar, deda-fp, mirror descent: last / first": "values and flow jitter from fit to fit, and the policy is "
     "the last one",
     r"beach-bar, deda-fp, mirror descent: exploitability after": "the crowd leaves the ends of the beach at once, and "
     "away from them a kernel knows its density as well as the flow",
     r"(beach-bar|four-rooms), deda-fp: exploitability after": "with uniform weights early best responses, which are as "
-    "rough for all three, are most of what is left",
+    "rough for all three, are most of what is left; and kernels through a lattice (decision K5) cost less than a flow",
     r"beach-bar, deda-fp: last / first": "early best responses stay in the uniform average; the number halves or "
     "doubles from one look to the next",
     r"four-rooms, deda-fp: last / first": "exact learners on this schedule need 20 to 30 iterations for 2.5%, and the "
