@@ -40,8 +40,8 @@ def cited(text: str) -> tuple[list[str], list[str]]:
     """Keys of the works that a text cites, as the bibliography orders them, and the citations of none."""
     known, keys, unknown = entries(), set(), []
     for names, year in CITATION.findall(text):
-        family = [name for name in re.split(r", | and ", names)]
-        fits = [key for key, e in known.items() if e["year"] == year and set(family) <= set(e["names"].split(", "))]
+        family = set(re.split(r", | and ", names))
+        fits = [key for key, e in known.items() if e["year"] == year and family <= set(e["names"].split(", "))]
         keys.update(fits)
         unknown += [] if fits else [f"{names} ({year})"]
     for id in ARXIV.findall(text):

@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 
 from deda_fp import store
-from deda_fp.batch import THEORY, learned_by
+from deda_fp.batch import SWEEP, SWEPT, THEORY, learned_by, modules_of_run
+from deda_fp.catalogue import GAMES
 from mfglib import runs
 from mfglib.files import Parts
+from mfglib.presets import sizes
 from mfglib.runs.directory import iteration_of, read_learners
 from mfglib.sources import ROOT, fingerprint
 
@@ -58,7 +60,15 @@ def confirm(old: Path, iterations: int = 6, only: Sequence[str] = ()) -> None:
         print(f"{game}/{variant}: equal")
     if not only or {f"{game}/{variant}" for game, variant in THEORY.items()} <= set(only):
         made["errors"] = fingerprint(store.ERRORS)
-        runs.write(store.STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
+    if (not only or "/".join(SWEPT) in only) and made.get("sweep") == _swept(old):  # it differs by a setting alone
+        made["sweep"] = _swept(ROOT)
+    runs.write(store.STORE / "made_by.json", json.dumps(made, indent=1) + "\n")
+
+
+def _swept(root: Path) -> str:
+    """What the table of the sweep follows from, if the code is that in `root` (`deda_fp.store`)."""
+    table = [SWEEP, sizes(store.PRESET, GAMES[SWEPT[0]])]
+    return fingerprint(modules_of_run(*SWEPT), root, texts=[repr(table)])
 
 
 def _train(root: Path, game: str, variant: str, iterations: int, folder: Path) -> subprocess.Popen:

@@ -54,11 +54,12 @@ def tagged(notebook: NotebookNode) -> NotebookNode:
     copy, kept = v4.new_notebook(metadata=notebook.metadata), True
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            kind = "subslide" if drawn([cell]) else "-" if cell.outputs else "skip"
+            kind = "subslide" if drawn(cell) else "-" if cell.outputs else "skip"
             parts = [(kind, cell)]
         else:
             texts = [text for text in re.split(r"^(?=##? )", cell.source, flags=re.M) if text.strip()]
-            below = "-" if re.match(r"\*[^*]", texts[0]) and drawn(copy.cells) else "subslide"  # a caption
+            caption = copy.cells and drawn(copy.cells[-1]) and re.match(r"\*[^*]", texts[0])
+            below = "-" if caption else "subslide"
             parts = [("slide" if text.startswith("#") else below, v4.new_markdown_cell(text)) for text in texts]
         for kind, part in parts:
             if kind == "slide":
@@ -68,10 +69,9 @@ def tagged(notebook: NotebookNode) -> NotebookNode:
     return copy
 
 
-def drawn(cells: list[NotebookNode]) -> bool:
-    """Whether the last of these cells has a picture as its output."""
-    outputs = cells[-1].get("outputs", []) if cells else []
-    return any("image/png" in output.get("data", {}) for output in outputs)
+def drawn(cell: NotebookNode) -> bool:
+    """Whether a cell has a picture as its output."""
+    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
 def write(notebook: Path, folder: Path) -> Path:

@@ -259,6 +259,18 @@ def test_runs_of_code_that_trains_the_same_are_confirmed(older, tmp_path, capsys
     assert store.take(tmp_path / "new") == []
 
 
+def test_the_sweep_is_confirmed_with_its_run_if_it_belonged_to_the_old_code(older, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "_swept", lambda root: "before" if root == tmp_path else "now")
+    for made, found in (("another", "another"), ("before", "now")):
+        runs.write(store.STORE / "made_by.json", json.dumps(store.made_by() | dict(sweep=made)))
+        for name in ("lq/geometric", "beach-bar/deda-fp"):
+            assert store.made_by()["sweep"] == made
+            for run in store.STORE.glob("*/*/seed-*"):
+                runs.write(run / "settings.json", json.dumps(runs.read_settings(run) | dict(code="older")))
+            comparison.confirm(tmp_path, 1, [name])
+        assert store.made_by()["sweep"] == found
+
+
 def test_runs_of_code_that_trains_something_else_are_not_confirmed(older, tmp_path):
     older["new"] = 1
     with pytest.raises(ValueError, match="lq/geometric: expected what the code in .* trains, got something else"):
